@@ -1,0 +1,1 @@
+"""worker_glue: turns the server path in an OCR task into a verified local file (the worker's side of syncd)."""
