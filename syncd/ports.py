@@ -177,7 +177,7 @@ class Mirror(Protocol):
 
     Nothing outside the target is ever touched: every path is walked by directory handles from the target's, without
     following links. Paths are RelPaths validated by core.paths. Errors: OSError never leaves; ENOSPC, EDQUOT and EROFS
-    are DiskFull (EROFS: TargetUnusable), a link or a file where a folder should be is PathUnsafe, the rest LocalIOError.
+    are DiskFull (EROFS: TargetUnusable), a link or a file in the place of a folder is PathUnsafe, else LocalIOError.
     """
 
     traits: Traits
@@ -192,7 +192,10 @@ class Mirror(Protocol):
         """Return one name's lstat; None if it, or a folder above it, is not there. Raises PathUnsafe."""
 
     def hash_local(self, path: RelPath, *, past_page_cache: bool = False) -> tuple[str, LocalStat]:
-        """Return SHA-256 and stat (by fstat, before and after equal) of a regular file. Raises PathUnsafe, LocalIOError."""
+        """Return SHA-256 and stat (by fstat, before and after equal) of a regular file.
+
+        Raises: PathUnsafe, LocalIOError (also when it is not there).
+        """
 
     def stage(self) -> Staged:
         """Open a new staged file under a short name of our own. Any thread. Raises DiskFull, LocalIOError."""
@@ -215,7 +218,7 @@ class Mirror(Protocol):
     def promote(self, staged: Staged | str, path: RelPath, *, batch: str) -> LocalStat:
         """Move a synced staged file (or, in recovery, its name) to its final place; what lay there goes to the trash.
 
-        Readers see the old bytes or the new, never a mix and never nothing: link(old, trash), then rename(staged, final).
+        Readers see the old bytes or the new, never a mix and never nothing: link(old, trash), rename(staged, final).
         Parents are created. Durable only after sync_directories(). Returns the stat as read back.
         Raises: PathUnsafe, PathCollision (a folder with contents lies there), DiskFull, LocalIOError.
         """
@@ -230,7 +233,10 @@ class Mirror(Protocol):
         """Rename a held file inside the mirror if its stat is `expected` and nothing lies at `new`; else False."""
 
     def make_directory(self, path: RelPath) -> None:
-        """Create a folder and its parents (0755 less umask); safe to repeat. Raises PathUnsafe, PathCollision, DiskFull."""
+        """Create a folder and its parents (0755 less umask); safe to repeat.
+
+        Raises: PathUnsafe, PathCollision, DiskFull.
+        """
 
     def remove_directory(self, path: RelPath) -> bool:
         """Remove a folder if it is empty; True when it is not there afterwards."""
@@ -252,7 +258,7 @@ class Mirror(Protocol):
         """List the trash, oldest batch first."""
 
     def restore(self, trashed: Trashed, to: str) -> str:
-        """Copy one trashed file to `to`/its path (a directory outside .syncd), never over an existing file; return it."""
+        """Copy one trashed file to `to`/its path (outside .syncd), never over an existing file; return where it is."""
 
     def purge(self, batch: str) -> int:
         """Remove one batch of the trash; return the bytes freed."""

@@ -1,0 +1,60 @@
+"""Which files of the source belong to the mirror: gitignore syntax over built-in defaults. Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from syncd.core.model import RelPath
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+DEFAULT_EXCLUDES = ("._*", ".DS_Store", "Thumbs.db", "~$*", ".syncd", ".write_test_delete_me")
+_DEFAULTS = re.compile("|".join(fnmatch.translate(pattern) for pattern in DEFAULT_EXCLUDES))
+
+
+def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
+    # pathspec costs 60 ms to import: only those who have patterns of their own pay for it
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(lines)
+
+
+class Filters:
+    """Decides by path. A folder that is excluded is not descended into; `include`, when given, is asked for files only.
+
+    Patterns of `exclude` come after the defaults, so that "!.DS_Store" brings a default back.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self._exclude_lines = (*DEFAULT_EXCLUDES, *exclude)
+        self._include_lines = tuple(include)
+        self._exclude = _spec(self._exclude_lines) if exclude else None
+        self._include = _spec(self._include_lines) if include else None
+
+    def drops_file(self, path: RelPath, name: str) -> bool:
+        """Say whether a file is left out (`name` is its last component)."""
+        dropped = self._exclude.match_file(path) if self._exclude else _DEFAULTS.match(name) is not None
+        return dropped or (self._include is not None and not self._include.match_file(path))
+
+    def drops_folder(self, path: RelPath, name: str) -> bool:
+        """Say whether a folder is left out, with everything below it."""
+        if self._exclude is None:
+            return _DEFAULTS.match(name) is not None
+        return self._exclude.match_file(path + "/")
+
+    def rule_for(self, path: RelPath) -> str:
+        """Return the pattern that leaves this file out, by itself or by a folder above it; "" when none does."""
+        spec = self._exclude or _spec(self._exclude_lines)
+        parts = path.split("/")
+        for n in range(1, len(parts) + 1):
+            part = "/".join(parts[:n]) + ("/" if n < len(parts) else "")
+            result = spec.check_file(part)
+            if result.include and result.index is not None:
+                return self._exclude_lines[result.index]
+        if self._include is not None and not self._include.match_file(path):
+            return "not matched by include = " + ", ".join(self._include_lines)
+        return ""
