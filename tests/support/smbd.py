@@ -74,6 +74,15 @@ class SmbServer:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split() if _is_session(int(pid))]
 
+    def open_files(self) -> list[str]:
+        """Return the paths below the shares that the server holds open for its clients at the moment."""
+        found = []
+        for pid in self.sessions():
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found.append(str(fd.readlink()))
+        return sorted(path for path in found if any(Path(path).is_relative_to(root) for root in self.roots.values()))
+
     def drop_connections(self) -> int:
         """Kill the processes that serve connections (the listener lives on); return how many there were."""
         pids = self.sessions()
@@ -178,12 +187,13 @@ def _write_password(directory: Path, username: str, password: str) -> None:
     path = directory / "password"
     path.touch(mode=0o600)
     path.write_text(password)
-    argv = [require("smbpasswd", "samba-common-bin"), "-c", str(directory / "smb.conf"), "-a", "-s", username]
+    # pdbedit and not smbpasswd, whose -a and -L are for root only
+    argv = [require("pdbedit", "samba"), "-s", str(directory / "smb.conf"), "-a", "-t", "-u", username]
     done = subprocess.run(
         argv, input=f"{password}\n{password}\n".encode(), capture_output=True, check=False, timeout=30
     )
     if done.returncode != 0:
-        raise RuntimeError(f"smbpasswd: {done.stderr.decode(errors='replace')}")
+        raise RuntimeError(f"pdbedit: {(done.stdout + done.stderr).decode(errors='replace')}")
 
 
 def _spawn(directory: Path) -> subprocess.Popen[bytes]:
@@ -226,4 +236,4 @@ def _stop_rpc_daemon(pid_file: Path) -> None:
 
 def have_smbd() -> bool:
     """Return whether this machine has what start_smbd() needs."""
-    return all(shutil.which(program) for program in ("smbd", "smbpasswd"))
+    return all(shutil.which(program) for program in ("smbd", "pdbedit"))
