@@ -1,0 +1,37 @@
+"""Typed settings from a TOML file and the environment; every problem reported at once; secrets by reference."""
+
+from __future__ import annotations
+
+from syncd.config.cron import Cron
+from syncd.config.load import default_path, load
+from syncd.config.secrets import Secret, redact
+from syncd.config.settings import (
+    ApiSettings,
+    HostSettings,
+    MirrorSettings,
+    MongoSettings,
+    NsqSettings,
+    Settings,
+    WorkerSettings,
+)
+from syncd.config.urls import SourceUrl
+from syncd.config.values import Address, MinFree, Rate
+
+__all__ = [
+    "Address",
+    "ApiSettings",
+    "Cron",
+    "HostSettings",
+    "MinFree",
+    "MirrorSettings",
+    "MongoSettings",
+    "NsqSettings",
+    "Rate",
+    "Secret",
+    "Settings",
+    "SourceUrl",
+    "WorkerSettings",
+    "default_path",
+    "load",
+    "redact",
+]

@@ -1,0 +1,107 @@
+"""Checks that look at more than one key: which settings cannot stand beside each other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from syncd.config.secrets import Secret
+from syncd.config.urls import SourceUrl
+from syncd.config.values import shown
+
+Mirrors = list[tuple[str, dict[str, Any]]]
+
+
+def cross_checks(host: dict[str, Any], mirrors: Mirrors) -> Iterator[str]:
+    """Yield every problem between keys. A table may lack keys that had a problem of their own.
+
+    mirrors: (how messages name it, its values) for each.
+    """
+    yield from _equal_names(mirrors)
+    yield from _nested_folders(host, mirrors)
+    for where, mirror in mirrors:
+        yield from (f"{where}: {problem}" for problem in _login(mirror))
+
+
+def _equal_names(mirrors: Mirrors) -> Iterator[str]:
+    """Names and aliases are all ways to spell a mirror, so none may mean two of them."""
+    names: dict[str, str] = {}
+    for where, mirror in mirrors:
+        name = mirror.get("name", "")
+        first = names.setdefault(name.casefold(), where) if name else where
+        if first != where:
+            yield f"{where}: name: {shown(name)} is the name of {first} too; names must differ in more than case"
+    owners = {m["name"]: where for where, m in mirrors if "name" in m}
+    for where, mirror in mirrors:
+        for alias in mirror.get("aliases", ()):
+            owner = owners.setdefault(alias, where)
+            if owner != where:
+                yield f"{where}: aliases: {shown(alias)} means {owner} already"
+
+
+def _nested_folders(host: dict[str, Any], mirrors: Mirrors) -> Iterator[str]:
+    """Targets, the state directory and file sources must lie apart: each is written or swept on its own terms."""
+    places: list[tuple[str, str, str]] = []
+    if "state_dir" in host:
+        places.append(("host: state_dir", str(host["state_dir"]), _real(host["state_dir"])))
+    for where, mirror in mirrors:
+        if "target" not in mirror:
+            continue
+        target = _real(mirror["target"])
+        for source in _sources(mirror):
+            if source.scheme == "file" and _relation(target, _real(Path(source.folder))):
+                yield f"{where}: target: {mirror['target']} and the source {source.folder} must lie apart"
+        for other, path, real in places:
+            relation = _relation(target, real)
+            if relation:
+                yield f"{where}: target: {mirror['target']} {relation} {path} ({other}); they must lie apart"
+        places.append((f"{where}: target", str(mirror["target"]), target))
+
+
+def _login(mirror: dict[str, Any]) -> Iterator[str]:
+    """What each kind of source needs to log in, and what it has no use for."""
+    schemes = {source.scheme for source in _sources(mirror)}
+    if not schemes:
+        return
+    password: Secret | None = mirror.get("password")
+    if mirror.get("key_file") and "sftp" not in schemes:
+        yield "key_file: only sftp:// sources use it"
+    if mirror.get("encrypt") and "smb" not in schemes:
+        yield "encrypt: only smb:// sources use it"
+    if mirror.get("auth", "negotiate") != "negotiate" and "smb" not in schemes:
+        yield "auth: only smb:// sources use it"
+    if password is not None and schemes == {"file"}:
+        yield "password_file: file:// sources need no password"
+    ticket = mirror.get("auth") == "kerberos"
+    for source in _sources(mirror):
+        if not source.user and (source.scheme == "sftp" or (source.scheme == "smb" and not ticket)):
+            yield f"source: {shown(str(source))} names no user; write {source.scheme}://USER@{source.server}/..."
+    if password is None and "smb" in schemes and not ticket:
+        yield 'password_file: is missing (syncd secret NAME writes one; auth = "kerberos" needs none)'
+    if password is None and not mirror.get("key_file") and "sftp" in schemes:
+        yield "key_file: is missing, and password_file too: an sftp:// source needs one of them"
+
+
+def _sources(mirror: dict[str, Any]) -> list[SourceUrl]:
+    main = [mirror["source"]] if "source" in mirror else []
+    return [*main, *mirror.get("fallback_sources", ())]
+
+
+def _real(path: Path) -> str:
+    """Return a path without links; folded on macOS, whose file systems fold case by default."""
+    real = os.path.realpath(path)
+    return real.casefold() if sys.platform == "darwin" else real
+
+
+def _relation(one: str, other: str) -> str:
+    """Say how folder `one` lies to `other`: "" when apart."""
+    if one == other:
+        return "is"
+    if other == "/" or one.startswith(other + "/"):
+        return "lies in"
+    if one == "/" or other.startswith(one + "/"):
+        return "contains"
+    return ""

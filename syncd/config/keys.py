@@ -1,0 +1,266 @@
+"""Every table and key of the configuration file: reader, default, description.
+
+The loader reads by these tables and docs/configuration.md is generated from them, so neither can drift.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from syncd.config import values
+from syncd.config.cron import cron
+from syncd.config.urls import SourceUrl, source_url
+
+REQUIRED: object = object()
+DAY_S = 86400.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What relative and "~" paths in a file refer to: the file's folder, and the environment's home."""
+
+    base: Path
+    env: Mapping[str, str]
+
+    def path(self, value: object) -> Path:
+        """Return an absolute path; "~" is expanded, a relative one is relative to the configuration file."""
+        raw = values.text(value)
+        home = self.env.get("HOME", "")
+        if home and (raw == "~" or raw.startswith("~/")):
+            raw = home + raw[1:]
+        return Path(os.path.normpath(self.base / os.path.expanduser(raw)))
+
+
+Reader = Callable[[object, Place], object]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key. default is what the file would say (read by the same reader), None for nothing, REQUIRED for none."""
+
+    name: str
+    read: Reader
+    default: object
+    about: str
+    shown: str = ""
+
+
+def _plain(read: Callable[[object], object]) -> Reader:
+    return lambda value, _place: read(value)
+
+
+def _duration(low_s: float, high_s: float) -> Reader:
+    return lambda value, _place: values.duration(value, low_s, high_s)
+
+
+def _whole(low: int, high: int) -> Reader:
+    return lambda value, _place: values.whole(value, low, high)
+
+
+def _choice(*choices: str) -> Reader:
+    return lambda value, _place: values.choice(value, choices)
+
+
+def _path(value: object, place: Place) -> Path:
+    return place.path(value)
+
+
+def _secret_file(value: object, place: Place) -> Path | None:
+    """Read the path of a secret's file; a secret that somebody wrote in its place is not repeated."""
+    if value == "":
+        return None
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("is to name the file that holds the secret, not to be the secret itself")
+    return place.path(value)
+
+
+def _source(value: object, place: Place) -> SourceUrl:
+    return source_url(value, place.base)
+
+
+def _sources(value: object, place: Place) -> tuple[SourceUrl, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{values.shown(value)} is not a list of sources")
+    return tuple(source_url(item, place.base) for item in value)
+
+
+def _zone(value: object) -> str:
+    name = values.text(value)
+    if name == "local":
+        return name
+    from zoneinfo import ZoneInfo  # start-up time: only where a zone is named
+
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f'{values.shown(name)} is not a time zone; write it like "Asia/Kolkata", or "local"') from None
+    return name
+
+
+def _listen(value: object) -> values.Address | None:
+    if value == "":
+        return None
+    found = values.address(value, port_zero=True)
+    if not re.fullmatch(r"127(\.\d{1,3}){3}|::1|localhost", found.host):
+        raise ValueError(f'{values.shown(value)} is not on the loopback interface; write it like "127.0.0.1:9470"')
+    return found
+
+
+def _aliases(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_alias(alias) for alias in values.texts(value)))
+
+
+def _alias(raw: str) -> str:
+    """Return an alias without "./" in front and "/" behind, backslashes turned."""
+    alias = raw.replace("\\", "/").removeprefix("./").rstrip("/")
+    if not alias:
+        raise ValueError(f"{values.shown(raw)} is no alias: nothing is left of it without dots and slashes")
+    return alias
+
+
+def _patterns(value: object, _place: Place) -> tuple[str, ...]:
+    return values.texts(value)
+
+
+def _address_map(value: object) -> dict[str, values.Address]:
+    if not isinstance(value, dict):
+        raise ValueError(f'{values.shown(value)} is not a table; write {{ "HOST:PORT" = "HOST:PORT" }}')
+    found = {}
+    for said, dialled in value.items():
+        key = said if said.startswith("*:") and said[2:].isdigit() else str(values.address(said))
+        found[key] = values.address(dialled)
+    return found
+
+
+def _names(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{values.shown(value)} is not a table")
+    return {name: values.text(word) for name, word in value.items()}
+
+
+def _mounts(value: object) -> dict[str, str]:
+    for path in _names(value).values():
+        if not path.startswith("/"):
+            raise ValueError(f'{values.shown(path)} is not an absolute path; write it like "/app/NAME"')
+    return _names(value)
+
+
+HOST = (
+    Key("name", _plain(lambda v: values.name(v, "host")), None, "This host's name, for people. Fixed at first start.",
+        "this host's"),
+    Key("state_dir", _path, None, "Catalogue, reports, socket. On a local file system, outside of every target.",
+        '"~/.local/state/syncd"'),
+    Key("timezone", _plain(_zone), "local", 'For cron, time windows and screens: "local" or a name like '
+        '"Asia/Kolkata". JSON is always UTC.'),
+)  # fmt: skip
+
+MIRROR = (
+    Key("name", _plain(lambda v: values.name(v, "mirror")), REQUIRED, "The collection's name, as tasks spell it. Part "
+        "of every id: do not change it later."),
+    Key("source", _source, REQUIRED, "`smb://[DOMAIN;]USER@HOST[:445]/SHARE[/FOLDER]`, `sftp://USER@HOST[:22]/PATH`, "
+        "`file:///PATH`, or `file://./PATH` relative to this file. Percent-escapes are decoded (a space may be "
+        "written as it is or as %20). Never a password."),
+    Key("target", _path, REQUIRED, "The local data directory. No target may be, contain or lie in another, the state "
+        "directory or a file source."),
+    Key("fallback_sources", _sources, [], "Stand-by servers of the same share, tried in order; from these only missing "
+        "files are fetched."),
+    Key("password_file", _secret_file, None, "File that holds the password (mode 600). With key_file: the key's passphrase."),
+    Key("password_env", _plain(values.variable), None, "Instead of password_file: the environment variable that holds "
+        "it."),
+    Key("key_file", _secret_file, None, "sftp: private key (mode 600)."),
+    Key("known_hosts_file", _path, None, "sftp: the server's pinned host key, in OpenSSH's format.",
+        "`known_hosts` beside this file"),
+    Key("auth", _choice("negotiate", "ntlm", "kerberos"), "negotiate", 'smb: `"kerberos"` logs in with a ticket and '
+        "needs no password (`pip install 'syncd[kerberos]'`)."),
+    Key("encrypt", _plain(values.boolean), False, "smb: insist on encryption. Signing is always on."),
+    Key("every", _duration(5, 31 * DAY_S), "10m", "Time between two scans, from 5s. Not together with cron."),
+    Key("cron", _plain(cron), None, 'Instead of every: minute hour day month weekday, like `"*/10 * * * *"`.'),
+    Key("aliases", _plain(_aliases), [], "More spellings of the mirror in tasks. NAME/, ./NAME/, /app/NAME/, "
+        "/data/NAME/, any unique prefix ending in NAME, smb and backslash forms are known without."),
+    Key("include", _patterns, [], "Only these, in gitignore syntax; empty: everything."),
+    Key("exclude", _patterns, [], "Not these, in gitignore syntax; `._*`, `.DS_Store`, `Thumbs.db`, `~$*`, `.syncd` "
+        "and `.write_test_delete_me` are left out by themselves."),
+    Key("priority", _patterns, [], "Fetched first, in gitignore syntax."),
+    Key("marker", _plain(values.relative), None, "A path that must exist on the share; while it does not, nothing is "
+        "done."),
+    Key("settle", _duration(0, 3600), "2s", "A file that changed less than this ago is looked at twice."),
+    Key("max_retire", _plain(values.percent), "10%", "More of the held files gone than this (never below 5, never "
+        "above 1000 files): held back until `syncd approve`."),
+    Key("trash_days", _whole(0, 3650), 7, "Days on which syncd ran, for which removed and replaced files are kept."),
+    Key("min_free", _plain(values.min_free), None, 'Free space never used up: `"5%"`, `"1GiB"`, `"0%"` for no floor.',
+        "the smaller of 5% and 1GiB"),
+    Key("rate", _plain(values.rate), "0", 'Bytes a second: `"20M"`, `"0"` for no limit, or with hours: '
+        '`"22:00-06:00 0; 20M"`. K, M and G are 1024-based.'),
+    Key("connections", _whole(0, 64), 0, "Connections to the server; 0: as many as help."),
+    Key("verify_days", _whole(0, 3650), 30, "The whole mirror is re-hashed, and compared with the source, within this "
+        "many days; 0: never."),
+    Key("trust_checksums", _plain(values.boolean), False, "Believe SHA256SUMS on the share instead of reading a file "
+        "again when it is adopted."),
+)  # fmt: skip
+
+NSQ = (
+    Key("nsqd_tcp_address", _plain(values.addresses), None, "nsqd (or the proxy to it), or a list. Absent: "
+        "announcements go to the embedded spool."),
+    Key("lookupd_http_addresses", _plain(lambda v: values.addresses(v, 4161)), [], "nsqlookupd, where workers find "
+        "their tasks."),
+    Key("topic", _plain(values.nsq_name), "file_sync_ready", "Topic of the announcements."),
+    Key("announce", _choice("nsq", "local", "off"), "nsq", '`"local"`: only to the embedded spool; `"off"`: not at '
+        "all."),
+    Key("address_map", _plain(_address_map), {}, 'What nsqlookupd says -> what to dial; `"*:4150"` maps any host.'),
+    Key("allow_direct", _plain(values.boolean), False, "Dial addresses from nsqlookupd that address_map does not map."),
+)  # fmt: skip
+
+MONGO = (
+    Key("uri_file", _secret_file, None, "File that holds the connection string (mode 600). Absent: results stay in the "
+        "embedded store."),
+    Key("uri_env", _plain(values.variable), None, "Instead of uri_file: the environment variable that holds it."),
+    Key("registry", _plain(values.boolean), True, "Record in MongoDB which host holds which mirror."),
+    Key("registry_files", _plain(values.boolean), False, "Record every file too."),
+)  # fmt: skip
+
+API = (
+    Key("listen", _plain(_listen), "", 'Loopback TCP beside the Unix socket: `"127.0.0.1:9470"`.'),
+    Key("token_file", _secret_file, "", "File that holds the bearer token (mode 600); needed with listen."),
+    Key("allowed_hosts", _plain(values.texts), [], "More Host headers to answer to, like `host.docker.internal`."),
+)  # fmt: skip
+
+WORKER = (
+    Key("workers", _whole(1, 256), 3, "OCR processes on this host."),
+    Key("missing_grace", _duration(1, 3600), "10s", "Time between the two looks after which a file counts as missing."),
+    Key("wait_for_source", _duration(0, 31 * DAY_S), "24h", "How long a task waits for a source that cannot be asked."),
+    Key("exclusive", _plain(values.boolean), False, "Record an error at once for a task that this worker cannot do, "
+        "instead of passing it on."),
+    Key("providers", _plain(_names), {}, 'Provider in a task -> engine here: `chrome_lens = "tesseract"`.'),
+    Key("mounts", _plain(_mounts), {}, 'Where a worker sees a mirror that is not at its target: `Bhushanji = '
+        '"/app/Bhushanji"`.'),
+)  # fmt: skip
+
+ENGINE_ABOUT = (
+    'The OCR engine. Tables `[worker.engine.NAME]` go to the engine of that name; with such tables `engine = "NAME"` '
+    'cannot stand beside them in TOML: write `[worker.engine]` and `name = "NAME"`.'
+)
+
+TABLES: dict[str, tuple[Key, ...]] = {"host": HOST, "mirror": MIRROR, "nsq": NSQ, "mongo": MONGO, "api": API,
+                                      "worker": WORKER}  # fmt: skip
+
+MISPLACED = {
+    "password": "a secret never stands in this file: put it into a file of its own and name that with password_file",
+    "passwd": "a secret never stands in this file: put it into a file of its own and name that with password_file",
+    "user": "it belongs into the source: smb://USER@HOST/SHARE",
+    "username": "it belongs into the source: smb://USER@HOST/SHARE",
+    "host": "it belongs into the source: smb://USER@HOST/SHARE",
+    "port": "it belongs into the source: smb://USER@HOST:PORT/SHARE",
+    "share": "it belongs into the source: smb://USER@HOST/SHARE/FOLDER",
+    "uri": "a connection string holds a password: put it into a file of its own and name that with uri_file",
+    "token": "a secret never stands in this file: put it into a file of its own and name that with token_file",
+    "interval": 'did you mean "every"?',
+    "schedule": 'did you mean "cron"?',
+    "ignore": 'did you mean "exclude"?',
+    "url": 'did you mean "source"?',
+    "path": 'did you mean "target"?',
+    "id": "worker ids are made from the host's name; the environment variable WORKER_ID sets another",
+}
+"""What to say about unknown keys whose meaning is clear, instead of the nearest known key."""

@@ -1,0 +1,123 @@
+"""The typed settings: what the rest of the program sees of the configuration. Frozen; never holds a secret itself.
+
+Durations are seconds (`_s`), sizes bytes, fractions 0 to 1, paths absolute.
+"""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from pathlib import Path
+
+import msgspec
+
+from syncd.config.cron import Cron
+from syncd.config.secrets import Secret
+from syncd.config.urls import SourceUrl
+from syncd.config.values import Address, MinFree, Rate
+
+
+class HostSettings(msgspec.Struct, frozen=True):
+    """[host]. name None: this host's name, fixed at first start. timezone: an IANA name, or "local"."""
+
+    name: str | None
+    state_dir: Path
+    timezone: str
+
+    def zone(self) -> tzinfo | None:
+        """Return the time zone for cron, windows and screens; None is the machine's own, as datetime takes it."""
+        if self.timezone == "local":
+            return None
+        from zoneinfo import ZoneInfo  # start-up time: most commands print no local time
+
+        return ZoneInfo(self.timezone)
+
+
+class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One [[mirror]]. Exactly one of every_s and cron is set (every_s unless the file has cron)."""
+
+    name: str
+    source: SourceUrl
+    fallback_sources: tuple[SourceUrl, ...]
+    target: Path
+    password: Secret | None
+    key_file: Path | None
+    known_hosts_file: Path
+    auth: str
+    encrypt: bool
+    every_s: float | None
+    cron: Cron | None
+    aliases: tuple[str, ...]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    priority: tuple[str, ...]
+    marker: str | None
+    settle_s: float
+    max_retire: float
+    trash_days: int
+    min_free: MinFree
+    rate: Rate
+    connections: int
+    verify_days: int
+    trust_checksums: bool
+
+    @property
+    def sources(self) -> tuple[SourceUrl, ...]:
+        """The source and its stand-bys, in the order in which they are tried."""
+        return (self.source, *self.fallback_sources)
+
+
+class NsqSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[nsq]. announce is "local" when no nsqd is configured. address_map: what nsqlookupd says -> what to dial."""
+
+    nsqd: tuple[Address, ...]
+    lookupd: tuple[Address, ...]
+    topic: str
+    announce: str
+    address_map: dict[str, Address]
+    allow_direct: bool
+
+
+class MongoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[mongo]. uri None: results stay in the embedded store."""
+
+    uri: Secret | None
+    registry: bool
+    registry_files: bool
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[api]. listen None: only the Unix socket."""
+
+    listen: Address | None
+    token: Secret | None
+    allowed_hosts: tuple[str, ...]
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """[worker]. id None: made from the host's name. engines: the [worker.engine.NAME] tables, as they are."""
+
+    id: str | None
+    workers: int
+    engine: str
+    engines: dict[str, dict[str, object]]
+    missing_grace_s: float
+    wait_for_source_s: float
+    exclusive: bool
+    providers: dict[str, str]
+    mounts: dict[str, str]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration; `path` is the file it came from."""
+
+    path: Path
+    host: HostSettings
+    mirrors: tuple[MirrorSettings, ...]
+    nsq: NsqSettings
+    mongo: MongoSettings
+    api: ApiSettings
+    worker: WorkerSettings
+
+    def mirror(self, name: str) -> MirrorSettings | None:
+        """Return the mirror of that name."""
+        return next((m for m in self.mirrors if m.name == name), None)
