@@ -3,9 +3,9 @@
     with start_sshd(directory, root=directory / "tree") as server:
         SftpSource("127.0.0.1", server.port, server.username, str(server.root), key_file=server.key_file, ...)
 
-Everything the server keeps lies below `directory`; keys are made at run time. Without root only the user who runs it can
-log in. With root, `username="nobody"` makes file modes deny again (they deny root nothing); then `directory` and `root`
-must lie where that user can reach them.
+Everything the server keeps lies below `directory`; keys are made at run time. Without root only the user who runs it
+can log in. With root, `username="nobody"` makes file modes deny again (they deny root nothing); then `directory` and
+`root` must lie where that user can reach them.
 """
 
 from __future__ import annotations
