@@ -191,11 +191,18 @@ class Mirror(Protocol):
     def stat_local(self, path: RelPath) -> LocalEntry | None:
         """Return one name's lstat; None if it, or a folder above it, is not there. Raises PathUnsafe."""
 
-    def hash_local(self, path: RelPath, *, past_page_cache: bool = False) -> tuple[str, LocalStat]:
+    def hash_local(
+        self, path: RelPath, *, past_page_cache: bool = False, durable: bool = False
+    ) -> tuple[str, LocalStat]:
         """Return SHA-256 and stat (by fstat, before and after equal) of a regular file.
+
+        durable: sync the file and its folder first (a file that somebody else put there is about to be held).
 
         Raises: PathUnsafe, LocalIOError (also when it is not there).
         """
+
+    def read_small(self, path: RelPath, limit: int = ...) -> bytes:
+        """Return the contents of a local file, at most `limit` bytes (4 MiB). Raises as hash_local()."""
 
     def stage(self) -> Staged:
         """Open a new staged file under a short name of our own. Any thread. Raises DiskFull, LocalIOError."""
@@ -240,6 +247,9 @@ class Mirror(Protocol):
 
     def remove_directory(self, path: RelPath) -> bool:
         """Remove a folder if it is empty; True when it is not there afterwards."""
+
+    def touch(self, path: RelPath) -> None:
+        """Have the next sync_directories() make the folder of `path` durable (recovery: the rename was made before)."""
 
     def sync_directories(self) -> None:
         """Make every promote, retire, move, make and remove since the last call durable.
@@ -384,6 +394,9 @@ class MirrorCatalogue(Protocol):
 
     def records(self, below: RelPath = ...) -> Iterator[tuple[RelPath, Record]]:
         """Stream all records below a directory, ordered by directory and name."""
+
+    def folders_below(self, directory: RelPath) -> list[RelPath]:
+        """Return the folders known below a directory (itself left out)."""
 
     def holds_identity(self, fingerprint: Fingerprint) -> bool:
         """Say whether some record has this (non-zero) file id with this size and mtime."""

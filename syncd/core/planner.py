@@ -12,7 +12,7 @@ The decision tree, one leaf a line:
         (any fetch of one that may still be written to waits: UNSETTLED)
         a known folder has this name          flip: what was held below it is retired first
   folder: a held file has this name           flip: the file is retired first
-  held file, not listed, listing complete     absent; where names are folded, an arrival that folds to it is its new name
+  held file, not listed, listing complete     absent; an arrival that folds to it (folding target) is its new name
   known folder, not listed, listing complete  everything below is absent
 """
 
@@ -130,7 +130,7 @@ def _refuse_twins(result: Sorted, rules: NameRules, held: Mapping[str, Record]) 
 def align_local(
     local: Mapping[str, LocalEntry], entries: Sorted, held: Mapping[str, Record], rules: NameRules
 ) -> Mapping[str, LocalEntry]:
-    """Give local names the spelling that the server uses, on a file system that folds names (it may list another form)."""
+    """Give local names the spelling that the server uses, where the file system folds names (it may list another)."""
     if not (rules.folds_case or rules.folds_unicode):
         return local
     spelled = {

@@ -1,0 +1,83 @@
+"""Files waiting to be fetched, most urgent first, bounded; sources take from it."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from dataclasses import dataclass
+
+from syncd.core.model import Record, Wanted
+from syncd.core.reasons import Reason
+
+MAX_WAITING = 20_000
+MAX_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Wanted):
+    """One fetch: why, what is held there now, whether local bytes are to be compared instead of written (adopt)."""
+
+    reason: Reason = Reason.NEW
+    held: Record | None = None
+    adopt: bool = False
+    attempts: int = 0
+    rank: int = 0
+
+
+class Backlog:
+    """A FetchQueue: a heap by rank, then newest first. put() waits while it is full: a scan cannot outrun it."""
+
+    def __init__(self, limit: int = MAX_WAITING) -> None:
+        self._heap: list[tuple[int, int, int, Fetch]] = []
+        self._changed = threading.Condition()
+        self._limit = limit
+        self._count = 0
+        self._closed = False
+        self._aborted = False
+
+    def put(self, fetch: Fetch, *, wait: bool = True) -> None:
+        """Add one; after abort() it is dropped. wait=False never blocks (a second attempt)."""
+        with self._changed:
+            while wait and len(self._heap) >= self._limit and not self._aborted:
+                self._changed.wait()
+            if self._aborted:
+                return
+            self._count += 1
+            heapq.heappush(self._heap, (fetch.rank, -fetch.fingerprint.mtime_ns, self._count, fetch))
+            if len(self._heap) == 1:
+                self._changed.notify_all()
+
+    def take(self, wait_s: float) -> Fetch | None:
+        """Return the most urgent; None when nothing came within `wait_s`."""
+        with self._changed:
+            if not self._heap and wait_s > 0 and not self._closed:
+                deadline = time.monotonic() + wait_s
+                while not self._heap and not self._closed:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return None
+                    self._changed.wait(left)
+            if not self._heap:
+                return None
+            fetch = heapq.heappop(self._heap)[3]
+            if len(self._heap) == self._limit - 1:
+                self._changed.notify_all()
+            return fetch
+
+    @property
+    def closed(self) -> bool:
+        return self._closed and not self._heap
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Drop everything; whoever waits in put() goes on."""
+        with self._changed:
+            self._aborted = self._closed = True
+            self._heap.clear()
+            self._changed.notify_all()

@@ -1,0 +1,140 @@
+"""What one run did to one mirror, counted while it happens (`run-once --json`, `syncd runs`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncd.core.errors import SyncdError
+from syncd.core.model import RelPath
+from syncd.core.planner import Action
+from syncd.core.reasons import Reason, hint_for
+
+KEPT_DETAILS = 10_000
+"""Failures, refusals and plan lines kept one by one; beyond that they are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One path that failed or was refused."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"path": self.path, "reason": self.reason.value, "hint": hint_for(self.reason, self.path)}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a plan."""
+
+    action: Action
+    path: str
+    reason: Reason
+    size: int = 0
+    from_path: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        line = {"action": self.action.value, "path": self.path, "reason": self.reason.value}
+        return {**line, "from": self.from_path} if self.from_path else line
+
+
+@dataclass(slots=True)
+class Report:
+    """Counters of one run over one mirror. Written by the run's threads, each its own fields; read by progress."""
+
+    name: str
+    run_id: str
+    started_at: str = ""
+    duration_s: float = 0.0
+    scanned: int = 0
+    fetched: int = 0
+    adopted: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    retired: int = 0
+    refused: int = 0
+    failed: int = 0
+    waiting: int = 0
+    foreign: int = 0
+    zero_byte: int = 0
+    bytes: int = 0
+    wanted: int = 0
+    wanted_bytes: int = 0
+    failures: list[Problem] = field(default_factory=list)
+    refusals: list[Problem] = field(default_factory=list)
+    waits: list[Problem] = field(default_factory=list)
+    foreigners: list[str] = field(default_factory=list)
+    plan: list[Step] | None = None
+    error: SyncdError | None = None
+
+    @property
+    def state(self) -> str:
+        if self.error is not None:
+            return "halted" if self.error.exit_code == 13 else "failing"
+        return "failing" if self.failed else "ok"
+
+    @property
+    def exit_code(self) -> int:
+        if self.error is not None:
+            return self.error.exit_code
+        return 3 if self.failed else 0
+
+    def fail(self, path: RelPath | str, reason: Reason, detail: str = "") -> None:
+        """Count one failed file or folder."""
+        self.failed += 1
+        if len(self.failures) < KEPT_DETAILS:
+            self.failures.append(Problem(path, reason, detail))
+
+    def refuse(self, path: str, reason: Reason) -> None:
+        """Count one refused name."""
+        self.refused += 1
+        if len(self.refusals) < KEPT_DETAILS:
+            self.refusals.append(Problem(path, reason))
+        self.step(Action.REFUSE, path, reason)
+
+    def wait(self, path: str, reason: Reason) -> None:
+        """Count one file that is left for a later run."""
+        self.waiting += 1
+        if len(self.waits) < KEPT_DETAILS:
+            self.waits.append(Problem(path, reason))
+        self.step(Action.WAIT, path, reason)
+
+    def step(self, action: Action, path: str, reason: Reason, size: int = 0, from_path: str = "") -> None:
+        """Note one line of the plan (dry runs only)."""
+        if self.plan is not None:
+            self.plan.append(Step(action, path, reason, size, from_path))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the mirror's object of DESIGN 4.2, with a few fields more."""
+        result: dict[str, Any] = {
+            "name": self.name,
+            "state": self.state,
+            "scanned": self.scanned,
+            "fetched": self.fetched,
+            "unchanged": self.unchanged,
+            "renamed": self.renamed,
+            "retired": self.retired,
+            "refused": self.refused,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "duration_s": round(self.duration_s, 3),
+            "failures": [problem.as_json() for problem in self.failures],
+            "adopted": self.adopted,
+            "waiting": self.waiting,
+            "foreign": self.foreign,
+            "zero_byte": self.zero_byte,
+            "refusals": [problem.as_json() for problem in self.refusals],
+            "started_at": self.started_at,
+        }
+        if self.plan is not None:
+            result["plan"] = [step.as_json() for step in self.plan]
+        if self.error is not None:
+            result["error"] = {
+                "reason": self.error.reason.value,
+                "message": self.error.message,
+                "hint": self.error.hint or hint_for(self.error.reason),
+            }
+        return result

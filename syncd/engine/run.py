@@ -1,0 +1,223 @@
+"""One pass of the engine over one mirror: gather, check, plan, act, and say what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from syncd.core import paths
+from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
+from syncd.core.model import ROOT, Entry, RelPath, Unheld
+from syncd.core.reasons import Reason
+from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
+from syncd.engine.commit import Committer
+from syncd.engine.judgement import HeldBack, Judgement
+from syncd.engine.report import Report
+from syncd.engine.rules import MirrorRules, RunOptions
+from syncd.engine.scan import Scan
+from syncd.engine.space import Space
+from syncd.engine.transfer import Transfer
+from syncd.ports import Findings, Mirror, MirrorCatalogue, Source
+
+LOOKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clocks of a run: wall time in ns, and a sleep."""
+
+    now_ns: Callable[[], int] = time.time_ns
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A run's report, and what its last transaction needs: findings if the scan was whole, what was held back."""
+
+    report: Report
+    findings: Findings | None
+    held_back: list[HeldBack]
+    finished_at: str
+
+
+def utc_text(now_ns: int) -> str:
+    """Return a time as ISO 8601 UTC with seconds."""
+    return datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class MirrorRun:
+    """One run over one mirror; execute() once. `mirror` is None only for a dry run whose target does not exist yet."""
+
+    def __init__(
+        self,
+        rules: MirrorRules,
+        options: RunOptions,
+        source: Source,
+        mirror: Mirror | None,
+        catalogue: MirrorCatalogue,
+        report: Report,
+        manifest_digest: ManifestDigest,
+        clock: Clock | None = None,
+    ) -> None:
+        self._rules = rules
+        self._options = options
+        self._source = source
+        self._mirror = mirror
+        self._catalogue = catalogue
+        self.report = report
+        self._clock = clock or Clock()
+        self._transfer: Transfer | None = None
+        self._committer: Committer | None = None
+        self._acts = self._choose_acts(manifest_digest)
+        self._findings: Findings | None = None
+        self._held_back: list[HeldBack] = []
+        self._clock_offset_ns = 0
+
+    def _choose_acts(self, manifest_digest: ManifestDigest) -> Acts:
+        if self._options.dry_run or self._mirror is None:
+            self.report.plan = []
+            return DryActs(self.report, manifest_digest)
+        now_ns = self._clock.now_ns
+        batch = datetime.fromtimestamp(now_ns() / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ-") + self.report.run_id
+        self._committer = Committer(self._mirror, self._catalogue, self.report, batch, lambda: now_ns() // 1_000_000)
+        space = Space(self._mirror, self._rules.floor, now_ns)
+        self._transfer = Transfer(self._source, self._mirror, self._catalogue, self._committer, space, self.report)
+        return RealActs(self._rules, self._transfer, self._committer, manifest_digest)
+
+    def execute(self) -> Outcome:
+        """Run to the end. An error of scope RUN or PROCESS ends it early and is in the report, not raised."""
+        started_ns, started = self._clock.now_ns(), time.monotonic()
+        self.report.started_at = utc_text(started_ns)
+        whole = False
+        try:
+            whole = self._pass()
+        except SyncdError as error:
+            if error.scope is Scope.FILE:
+                raise
+            self._end_early(error)
+        except BaseException:
+            self._abort_transfer()
+            raise
+        self.report.duration_s = time.monotonic() - started
+        findings = self._findings if whole else None
+        if findings is not None:
+            for problem in self.report.failures:
+                findings.unheld(Unheld(RelPath(problem.path), problem.reason, problem.detail))
+        return Outcome(self.report, findings, self._held_back, utc_text(self._clock.now_ns()))
+
+    def _pass(self) -> bool:
+        """Scan, judge, transfer; return whether the findings may be kept (a whole scan, judged)."""
+        if self._committer is not None:
+            self._committer.recover()
+        self._look_at_source()
+        if self._committer is not None:
+            self._catalogue.use_source(self._rules.source_id)
+        findings = self._findings = self._catalogue.findings(self.report.run_id)
+        scan = self._scan_all(findings)
+        self._look_again(scan, findings)
+        scan.flush()
+        if not self._stopped:
+            judgement = Judgement(self._rules, self._mirror, self._catalogue, findings, scan, self._acts, self.report)
+            try:
+                judgement.carry_out()
+            finally:
+                self._held_back = judgement.held_back
+        if self._transfer is not None:
+            self._transfer.finish()
+        return not self._options.only and not self._options.dry_run
+
+    def _look_at_source(self) -> None:
+        info = self._source.check()
+        self._clock_offset_ns = info.clock_offset_ns
+        if self._rules.marker:
+            try:
+                self._source.read(RelPath(self._rules.marker))
+            except EntryGone as error:
+                raise SourceEmpty(
+                    f"{self._rules.name}: the marker {self._rules.marker!r} is not on {info.description}: "
+                    "is the share mounted? Nothing was done",
+                    hint="look at the share, then: syncd run-once",
+                ) from error
+
+    def _settled_before_ns(self) -> int:
+        return self._clock.now_ns() + self._clock_offset_ns - int(self._rules.settle_s * 1e9)
+
+    def _scan_all(self, findings: Findings) -> Scan:
+        scan = Scan(
+            self._rules,
+            self._options,
+            self._mirror,
+            self._catalogue,
+            findings,
+            self._acts,
+            self.report,
+            self._settled_before_ns,
+        )
+        pending = [ROOT]
+        try:
+            for listing in self._source.scan(pending):
+                pending.extend(scan.visit(listing))
+                if scan.root_is_empty and scan.census.held:
+                    raise SourceEmpty(
+                        f"{self._rules.name}: the source is empty, {scan.census.held} files are held. Nothing was done",
+                        hint="look at the share, then: syncd run-once",
+                    )
+                if self._stopped:
+                    break
+        except SourceVanished as error:
+            if not scan.census.held:
+                raise
+            raise SourceEmpty(
+                f"{error.message}; {scan.census.held} files are held. Nothing was done",
+                hint=error.hint,
+                reason=Reason.SOURCE_VANISHED,
+            ) from error
+        return scan
+
+    @property
+    def _stopped(self) -> bool:
+        return self._transfer is not None and self._transfer.stopped
+
+    def _look_again(self, scan: Scan, findings: Findings) -> None:
+        """Look twice at files that may still be written to; what changes even then waits for a later run."""
+        waiting = scan.left.unsettled
+        for _ in range(LOOKS):
+            if not waiting or self._stopped:
+                break
+            self._clock.sleep(self._rules.settle_s)
+            still: dict[RelPath, dict[str, Entry]] = {}
+            for listing in self._source.scan(list(waiting)):
+                now = {entry.name: entry for entry in listing.entries}
+                for name, before in waiting[listing.directory].items():
+                    entry = now.get(name)
+                    if entry is None or entry.kind is not before.kind:
+                        continue
+                    if (entry.size, entry.mtime_ns) == (before.size, before.mtime_ns):
+                        scan.settle(paths.join(listing.directory, name), entry)
+                    else:
+                        still.setdefault(listing.directory, {})[name] = entry
+            waiting = still
+        for directory, entries in waiting.items():
+            for name, entry in entries.items():
+                path = paths.join(directory, name)
+                self.report.wait(path, Reason.UNSETTLED)
+                findings.unheld(Unheld(path, Reason.UNSETTLED, "", entry.size, entry.mtime_ns))
+
+    # -- the end
+
+    def _end_early(self, error: SyncdError) -> None:
+        self.report.error = error
+        self._abort_transfer()
+
+    def _abort_transfer(self) -> None:
+        """Fetch nothing more; what has arrived is committed. The error that ends the run is already known."""
+        if self._transfer is None:
+            return
+        self._transfer.abort()
+        try:
+            self._transfer.finish()
+        except SyncdError as error:
+            if self.report.error is None:
+                self.report.error = error

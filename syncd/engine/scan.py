@@ -1,0 +1,322 @@
+"""One look at the whole source, directory by directory, compared with what is held as the listings arrive.
+
+New files are wanted at once (when enough of what is held has been seen, core.guard); everything that takes something
+away or replaces it is only noted in the run's findings and judged after the scan. Memory: one directory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from syncd.core import paths
+from syncd.core.errors import MirrorError, PathUnsafe, SourceUnavailable, SourceVanished
+from syncd.core.guard import enough_listed
+from syncd.core.model import ROOT, Entry, Held, Kind, Listing, LocalEntry, Record, RelPath, Unheld
+from syncd.core.planner import DirectoryPlan, NameRules, Sorted, align_local, compare, find_respelled, sort_entries
+from syncd.core.reasons import Reason
+from syncd.engine.acts import Acts
+from syncd.engine.report import Report
+from syncd.engine.rules import MirrorRules, RunOptions
+from syncd.ports import Findings, HeldDirectory, Mirror, MirrorCatalogue
+
+MAX_FOREIGN_WALK = 10_000
+RENEWALS = 256
+NOTHING_HELD = HeldDirectory({}, frozenset())
+
+
+@dataclass(slots=True)
+class Census:
+    """Counts of a scan, in files, that the guard asks for."""
+
+    held: int
+    listed: int = 0
+    arriving: int = 0
+
+
+@dataclass(slots=True)
+class Left:
+    """What a scan leaves for afterwards, besides its findings."""
+
+    unsettled: dict[RelPath, dict[str, Entry]] = field(default_factory=dict)
+    missing_folders: list[RelPath] = field(default_factory=list)
+    absent_folders: list[RelPath] = field(default_factory=list)
+    flipped_folders: set[RelPath] = field(default_factory=set)
+    flipped_files: set[RelPath] = field(default_factory=set)
+    respelled: list[tuple[RelPath, RelPath, Entry]] = field(default_factory=list)
+
+
+class Scan:
+    """Visits listings; `census`, `left` and the findings are what comes of it."""
+
+    def __init__(
+        self,
+        rules: MirrorRules,
+        options: RunOptions,
+        mirror: Mirror | None,
+        catalogue: MirrorCatalogue,
+        findings: Findings,
+        acts: Acts,
+        report: Report,
+        settled_before_ns: Callable[[], int],
+    ) -> None:
+        traits = mirror.traits if mirror is not None else None
+        self._rules = NameRules(
+            rules.filters,
+            folds_case=traits is not None and traits.folds_case,
+            folds_unicode=traits is not None and traits.folds_unicode,
+        )
+        self._only = frozenset(options.only)
+        self._above_only = frozenset(parent for only in options.only for parent in paths.parents(only))
+        self._mirror = mirror
+        self._catalogue = catalogue
+        self._findings = findings
+        self._acts = acts
+        self._report = report
+        self._settled_before_ns = settled_before_ns
+        self._renewals: list[Held] = []
+        self.census = Census(catalogue.totals().files)
+        self.left = Left()
+        self.root_is_empty = False
+
+    # -- one directory
+
+    def visit(self, listing: Listing) -> Iterable[RelPath]:
+        """Compare one listing with what is held; return the folders to list next."""
+        directory = listing.directory
+        if not listing.complete:
+            self._note_incomplete(listing)
+        held = self._catalogue.held_in(directory) if self.census.held else NOTHING_HELD
+        entries = sort_entries(listing, self._rules, held.records)
+        if self._only:
+            self._keep_scope(directory, entries)
+        elif directory == ROOT and listing.complete:
+            self.root_is_empty = not entries.files and not entries.folders
+        local = self._local(directory, entries)
+        if local is not None:
+            here = align_local(local, entries, held.records, self._rules)
+            plan = compare(listing, entries, held.records, held.folders, here, self._settled_before_ns())
+            find_respelled(plan, self._rules)
+            self._act(directory, plan, held)
+            self._note_folders(directory, entries, held, here)
+        self._report.scanned += len(entries.files)
+        for name, reason in entries.refused:
+            self._refuse(directory, paths.printable(name), reason)
+        for name in listing.undecodable:
+            self._refuse(directory, name, Reason.NAME_UNDECODABLE)
+        return [paths.join(directory, name) for name in entries.folders]
+
+    def _note_incomplete(self, listing: Listing) -> None:
+        reason = listing.reason or Reason.LISTING_INCOMPLETE
+        if listing.directory == ROOT and reason is not Reason.NAME_UNDECODABLE:
+            if reason is Reason.GONE:
+                raise SourceVanished(f"the root folder of the source is not there: {listing.detail}")
+            if not listing.entries:
+                raise SourceUnavailable(
+                    f"the root folder of the source cannot be listed ({reason}): {listing.detail}",
+                    hint="syncd doctor",
+                )
+        if reason in (Reason.GONE, Reason.NAME_UNDECODABLE):
+            return  # a folder that went away is for the next run; undecodable names are counted one by one
+        self._report.fail(listing.directory or ".", reason, listing.detail)
+        self._findings.unheld(Unheld(listing.directory, reason, listing.detail))
+
+    def _keep_scope(self, directory: RelPath, entries: Sorted) -> None:
+        def inside(path: RelPath) -> bool:
+            return path in self._only or any(parent in self._only for parent in paths.parents(path))
+
+        def towards(path: RelPath) -> bool:
+            return path in self._above_only or inside(path)
+
+        entries.files = {n: e for n, e in entries.files.items() if inside(paths.join(directory, n))}
+        entries.folders = [n for n in entries.folders if towards(paths.join(directory, n))]
+        entries.refused = [(n, r) for n, r in entries.refused if inside(paths.join(directory, n))]
+
+    def _local(self, directory: RelPath, entries: Sorted) -> dict[str, LocalEntry] | None:
+        """Return the local listing; None if the local folder is unsafe: then its files fail and nothing is touched."""
+        if self._mirror is None:
+            return {}
+        try:
+            return self._mirror.list_local(directory) or {}
+        except MirrorError as error:
+            if not isinstance(error, PathUnsafe) and error.reason is not Reason.LOCAL_IO:
+                raise
+            for name in entries.files:
+                path = paths.join(directory, name)
+                self._report.fail(path, error.reason, error.message)
+                self._findings.unheld(Unheld(path, error.reason, error.message))
+            self.census.listed += len(entries.files)
+            return None
+
+    def _refuse(self, directory: RelPath, name: str, reason: Reason) -> None:
+        path = RelPath(f"{directory}/{name}" if directory else name)
+        self._report.refuse(path, reason)
+        self._findings.unheld(Unheld(path, reason, ""))
+
+    # -- what follows from a plan
+
+    def _act(self, directory: RelPath, plan: DirectoryPlan, held: HeldDirectory) -> None:
+        join, records, findings = paths.join, held.records, self._findings
+        self._report.unchanged += plan.unchanged
+        self.census.listed += plan.listed
+        self.census.arriving += len(plan.arriving) + len(plan.unsettled)
+        for name in plan.flipped_folders:
+            self._flip_folder(join(directory, name))
+        for entry, reason in plan.arriving:
+            self._arrive(join(directory, entry.name), entry, reason)
+        for entry in plan.changed:
+            findings.replaced(join(directory, entry.name), entry.fingerprint)
+        for entry in plan.recheck:
+            self._recheck(join(directory, entry.name), entry, records[entry.name])
+        for entry, reason in plan.repair:
+            self._repair(join(directory, entry.name), entry, reason)
+        if plan.unsettled:
+            self.left.unsettled.setdefault(directory, {}).update((entry.name, entry) for entry in plan.unsettled)
+        for old, entry in plan.respelled:
+            self.left.respelled.append((join(directory, old), join(directory, entry.name), entry))
+        for name in plan.foreign:
+            self._note_foreign(join(directory, name))
+        if self._only:
+            return  # a run over a part concludes nothing about absence
+        for name in plan.seen_again:
+            findings.seen_again(join(directory, name))
+        findings.absent(directory, plan.absent)
+        for name in plan.flipped_files:
+            findings.flipped(join(directory, name))
+            self.left.flipped_files.add(join(directory, name))
+        for name in plan.absent_folders:
+            folder = join(directory, name)
+            findings.absent_below(folder)
+            self.left.absent_folders.append(folder)
+
+    def settle(self, path: RelPath, entry: Entry) -> None:
+        """A file that was still being written at the first look has not changed since: treat it as any other."""
+        if self._catalogue.record(path) is not None:
+            self._findings.replaced(path, entry.fingerprint)
+        else:
+            self._arrive(path, entry, arrival_reason(self._mirror, path))
+
+    def _arrive(self, path: RelPath, entry: Entry, reason: Reason) -> None:
+        if reason is Reason.UNKNOWN_LOCAL and self._take_over(path, entry):
+            return
+        later = (
+            not self._gate_is_open()
+            or (entry.file_id and self.census.held and self._catalogue.holds_identity(entry.fingerprint))
+            or self._waits_for_flip(path)
+        )
+        if later and not self._only:
+            self._findings.arrived(path, entry.fingerprint)
+        else:
+            self._acts.fetch(path, entry.fingerprint, reason, None)
+
+    def _take_over(self, path: RelPath, entry: Entry) -> bool:
+        """Rebuild: hold a local file that is what the manifest says and the server lists, without reading it there."""
+        sha256 = self._acts.rebuilt(path, entry.fingerprint)
+        if sha256 is None or self._mirror is None:
+            return False
+        try:
+            digest, local = self._mirror.hash_local(path)
+        except MirrorError:
+            return False
+        if digest != sha256:
+            return False
+        self._report.unchanged += 1
+        self._renew(Held(path, entry.fingerprint, sha256, local))
+        return True
+
+    def _gate_is_open(self) -> bool:
+        return bool(self._only) or enough_listed(self.census.held, self.census.listed)
+
+    def _waits_for_flip(self, path: RelPath) -> bool:
+        left = self.left
+        if not left.flipped_files and not left.flipped_folders:
+            return False
+        return path in left.flipped_folders or any(parent in left.flipped_files for parent in paths.parents(path))
+
+    def _flip_folder(self, folder: RelPath) -> None:
+        """A folder's name is a file now: everything held below it has left, by proof."""
+        self.left.flipped_folders.add(folder)
+        if not self._only:
+            for path, _ in self._catalogue.records(folder):
+                self._findings.flipped(path)
+            self.left.absent_folders.append(folder)
+
+    def _recheck(self, path: RelPath, entry: Entry, record: Record) -> None:
+        """The local stat is not the record's, but the size is: hash the file before fetching it again."""
+        digest, local = "", None
+        if self._mirror is not None:
+            try:
+                digest, local = self._mirror.hash_local(path)
+            except MirrorError:
+                digest = ""
+        if digest == record.sha256 and local is not None:
+            self._report.unchanged += 1
+            self._renew(Held(path, entry.fingerprint, record.sha256, local, announce=False))
+        else:
+            self._repair(path, entry, Reason.LOCAL_CHANGED)
+
+    def _repair(self, path: RelPath, entry: Entry, reason: Reason) -> None:
+        self._acts.drop(path)
+        if self._gate_is_open():
+            self._acts.fetch(path, entry.fingerprint, reason, None)
+        else:
+            self._findings.replaced(path, entry.fingerprint)
+
+    def _renew(self, held: Held) -> None:
+        self._renewals.append(held)
+        if len(self._renewals) >= RENEWALS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit the renewals collected so far (at the end of the scan)."""
+        if self._renewals:
+            self._acts.renew(self._renewals)
+            self._renewals = []
+
+    # -- folders and foreign files
+
+    def _note_folders(
+        self, directory: RelPath, entries: Sorted, held: HeldDirectory, local: Mapping[str, LocalEntry]
+    ) -> None:
+        for name in entries.folders:
+            folder = paths.join(directory, name)
+            if name not in held.folders and not self._only:
+                self._findings.directory(folder, seen=True)
+            here = local.get(name)
+            if here is None or here.kind is not Kind.DIRECTORY:
+                self.left.missing_folders.append(folder)
+
+    def _note_foreign(self, path: RelPath) -> None:
+        for file in self._foreign_files(path):
+            self._report.foreign += 1
+            if len(self._report.foreigners) < MAX_FOREIGN_WALK:
+                self._report.foreigners.append(file)
+
+    def _foreign_files(self, path: RelPath) -> Iterable[RelPath]:
+        if self._mirror is None:
+            return
+        waiting = [path]
+        for _ in range(MAX_FOREIGN_WALK):
+            if not waiting:
+                return
+            found = waiting.pop()
+            try:
+                here = self._mirror.stat_local(found)
+                inside = self._mirror.list_local(found) if here and here.kind is Kind.DIRECTORY else None
+            except MirrorError:
+                here, inside = None, None
+            if inside is not None:
+                waiting.extend(paths.join(found, name) for name in inside)
+            elif here is not None:
+                yield found
+
+
+def arrival_reason(mirror: Mirror | None, path: RelPath) -> Reason:
+    """Say why a listed path that is not held is to come: a file that no record knows may already lie there."""
+    if mirror is None:
+        return Reason.NEW
+    try:
+        here = mirror.stat_local(path)
+    except MirrorError:
+        return Reason.NEW
+    return Reason.UNKNOWN_LOCAL if here is not None and here.kind is Kind.FILE else Reason.NEW

@@ -1,0 +1,340 @@
+"""Many files in flight: source -> staged and hashed as bytes arrive -> groups for the committer.
+
+Two threads: one drives the source and writes staged files, the other commits groups, so that syncing overlaps with the
+network. Memory: the backlog's bound, the files of two groups, and what the source keeps in flight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import replace
+
+from syncd.core.errors import EntryChanged, MirrorError, SyncdError
+from syncd.core.model import Partial, RelPath, Wanted
+from syncd.engine.backlog import MAX_ATTEMPTS, Backlog, Fetch
+from syncd.engine.commit import Arrived, Committer, stops_run
+from syncd.engine.report import Report
+from syncd.engine.space import Space
+from syncd.ports import Failed, Fetched, Mirror, MirrorCatalogue, Sink, Source, Staged
+
+CHECKPOINT_BYTES = 64 << 20
+GROUP_FILES = 512
+GROUP_BYTES = 64 << 20
+GROUP_AGE_S = 0.2
+SYNC_GOAL_S = 0.1
+
+
+class DigestSink:
+    """Hashes without writing: the local bytes are perhaps the server's already."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: memoryview) -> None:
+        self._digest.update(chunk)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+class CheckpointSink:
+    """A large file's sink: every 64 MiB of it are synced and journalled, so that a later run can go on from there."""
+
+    def __init__(self, staged: Staged, fetch: Fetch, catalogue: MirrorCatalogue) -> None:
+        self.staged = staged
+        self._fetch = fetch
+        self._catalogue = catalogue
+        self._since = 0
+
+    def write(self, chunk: memoryview) -> None:
+        self.staged.write(chunk)
+        self._since += len(chunk)
+        if self._since >= CHECKPOINT_BYTES:
+            self._since = 0
+            offset, sha256 = self.staged.checkpoint()
+            self._catalogue.save_partial(
+                Partial(self._fetch.path, self._fetch.fingerprint, self.staged.name, offset, sha256)
+            )
+
+    def give_up(self, error: SyncdError | None) -> None:
+        """Leave the partial for a resume, unless what arrived is not to be used."""
+        if isinstance(error, (EntryChanged, MirrorError)) or self._catalogue.partial(self._fetch.path) is None:
+            self._catalogue.forget_partial(self._fetch.path)
+            self.staged.discard()
+        else:
+            self.staged.keep()
+
+
+class _Inbox:
+    """Arrivals on their way to the committer: taken all at once when there are enough, or the first is old enough."""
+
+    def __init__(self) -> None:
+        self._items: list[Arrived] = []
+        self._bytes = 0
+        self._first = 0.0
+        self._changed = threading.Condition()
+        self._ended = False
+        self._busy = False
+        self.files = GROUP_FILES
+
+    def put(self, item: Arrived) -> None:
+        with self._changed:
+            while len(self._items) >= self.files and not self._ended:
+                self._changed.wait()
+            if not self._items:
+                self._first = time.monotonic()
+                self._changed.notify_all()
+            self._items.append(item)
+            self._bytes += item.fetch.fingerprint.size
+            if len(self._items) >= self.files or self._bytes >= GROUP_BYTES:
+                self._changed.notify_all()
+
+    def take(self) -> list[Arrived]:
+        """Wait for the next group; empty when nothing will come any more."""
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            while True:
+                full = len(self._items) >= self.files or self._bytes >= GROUP_BYTES
+                left = self._first + GROUP_AGE_S - time.monotonic() if self._items else None
+                if self._items and (full or self._ended or (left is not None and left <= 0)):
+                    group, self._items, self._bytes = self._items, [], 0
+                    self._busy = True
+                    self._changed.notify_all()
+                    return group
+                if self._ended:
+                    return []
+                self._changed.wait(left)
+
+    def drain(self) -> None:
+        """Wait until everything put so far has been committed (or the committer ended)."""
+        with self._changed:
+            self._first = 0.0
+            self._changed.notify_all()
+            while (self._items or self._busy) and not self._ended:
+                self._changed.wait(GROUP_AGE_S)
+
+    def discard(self) -> None:
+        """Throw away what no group took (the committer ended early)."""
+        with self._changed:
+            for item in self._items:
+                if item.staged is not None:
+                    item.staged.discard()
+            self._items = []
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+class Transfer:
+    """Fetches what is put into `backlog` until finish(). Errors that stop the run are raised from finish()."""
+
+    def __init__(
+        self,
+        source: Source,
+        mirror: Mirror,
+        catalogue: MirrorCatalogue,
+        committer: Committer,
+        space: Space,
+        report: Report,
+    ) -> None:
+        self.backlog = Backlog()
+        self._source = source
+        self._mirror = mirror
+        self._catalogue = catalogue
+        self._committer = committer
+        self._space = space
+        self._report = report
+        self._inbox = _Inbox()
+        self._open: dict[RelPath, Staged | CheckpointSink | DigestSink] = {}
+        self._reserved: dict[RelPath, tuple[Staged, int]] = {}
+        space.unwritten = self._unwritten
+        self._resumed: dict[RelPath, Staged] = {}
+        self._again: list[Fetch] = []
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    def want(self, fetch: Fetch) -> None:
+        """Queue one fetch; a large one goes on from its journalled partial. Starts the threads with the first."""
+        if fetch.fingerprint.size >= CHECKPOINT_BYTES and not fetch.adopt:
+            fetch = self._resume(fetch)
+        self._report.wanted += 1
+        self._report.wanted_bytes += fetch.fingerprint.size - fetch.offset
+        if not self._threads:
+            self._start()
+        self.backlog.put(fetch)
+
+    def finish(self) -> None:
+        """Wait until everything wanted is committed or failed. Raises what stopped it."""
+        self.backlog.close()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        self._inbox.discard()
+        if self._error is not None:
+            raise self._error
+
+    def abort(self) -> None:
+        """Fetch nothing more; what has arrived is committed."""
+        self.backlog.abort()
+        self._source.close()
+
+    @property
+    def stopped(self) -> bool:
+        """True once an error stopped the transfer: there is no use in wanting more."""
+        return self._error is not None
+
+    # -- the reading thread
+
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(target=self._commit_groups, name="commit", daemon=True),
+            threading.Thread(target=self._read_all, name="fetch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_all(self) -> None:
+        try:
+            backlog: Backlog | None = self.backlog
+            while backlog is not None:
+                for outcome in self._source.fetch(backlog, self._sink):
+                    match outcome:
+                        case Fetched(wanted=wanted):
+                            self._arrive(_ours(wanted))
+                        case Failed(wanted=wanted, error=error):
+                            self._lose(_ours(wanted), error)
+                self._inbox.drain()
+                backlog = self._second_pass()
+        except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the run's thread
+            self._stop(error)
+        finally:
+            for sink in self._open.values():
+                _give_up(sink, None)
+            self._inbox.end()
+
+    def _stop(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        self.backlog.abort()
+
+    def _second_pass(self) -> Backlog | None:
+        if not self._again:
+            return None
+        backlog = Backlog()
+        again, self._again = self._again, []
+        for fetch in again:
+            backlog.put(fetch, wait=False)
+        backlog.close()
+        return backlog
+
+    def _sink(self, wanted: Wanted) -> Sink:
+        fetch = _ours(wanted)
+        sink: Staged | CheckpointSink | DigestSink
+        if fetch.adopt:
+            sink = DigestSink()
+        else:
+            self._space.reserve(fetch.fingerprint.size - fetch.offset)
+            staged = self._resumed.pop(fetch.path, None) or self._mirror.stage()
+            large = fetch.fingerprint.size >= CHECKPOINT_BYTES
+            sink = CheckpointSink(staged, fetch, self._catalogue) if large else staged
+            if large:
+                self._reserved[fetch.path] = staged, fetch.fingerprint.size
+        self._open[fetch.path] = sink
+        return sink
+
+    def _unwritten(self) -> int:
+        return sum(size - staged.size for staged, size in list(self._reserved.values()))
+
+    def _arrive(self, fetch: Fetch) -> None:
+        sink = self._open.pop(fetch.path)
+        self._reserved.pop(fetch.path, None)
+        self._report.bytes += fetch.fingerprint.size - fetch.offset
+        if isinstance(sink, DigestSink):
+            self._adopt(fetch, sink.hexdigest())
+            return
+        staged = sink.staged if isinstance(sink, CheckpointSink) else sink
+        try:
+            sha256 = staged.seal(fetch.fingerprint.mtime_ns)
+        except MirrorError as error:
+            staged.discard()
+            self._lose_locally(fetch, error)
+            return
+        self._inbox.put(Arrived(fetch, sha256, staged))
+
+    def _adopt(self, fetch: Fetch, sha256: str) -> None:
+        """Keep the local file as it lies if its bytes are the server's; else fetch again, to be written this time."""
+        try:
+            digest, local = self._mirror.hash_local(fetch.path, durable=True)
+        except MirrorError:
+            digest, local = "", None
+        if digest == sha256 and local is not None:
+            self._inbox.put(Arrived(fetch, sha256, None, local))
+        else:
+            self._again.append(replace(fetch, adopt=False))
+
+    def _lose(self, fetch: Fetch, error: SyncdError) -> None:
+        sink = self._open.pop(fetch.path, None)
+        self._reserved.pop(fetch.path, None)
+        if sink is not None:
+            _give_up(sink, error)
+        if isinstance(error, MirrorError):
+            self._lose_locally(fetch, error)
+        else:
+            self._report.fail(fetch.path, error.reason, error.message)
+
+    def _lose_locally(self, fetch: Fetch, error: MirrorError) -> None:
+        if stops_run(error):
+            raise error
+        if fetch.attempts + 1 < MAX_ATTEMPTS:
+            self._again.append(replace(fetch, attempts=fetch.attempts + 1, offset=0))
+        else:
+            self._report.fail(fetch.path, error.reason, error.message)
+
+    def _resume(self, fetch: Fetch) -> Fetch:
+        partial = self._catalogue.partial(fetch.path)
+        if partial is None:
+            return fetch
+        staged = None
+        if partial.fingerprint[:2] == fetch.fingerprint[:2] and partial.fingerprint[3] == fetch.fingerprint[3]:
+            staged = self._mirror.resume(partial)
+        if staged is None:
+            self._catalogue.forget_partial(fetch.path)
+            return fetch
+        self._resumed[fetch.path] = staged
+        return replace(fetch, offset=partial.offset)
+
+    # -- the committing thread
+
+    def _commit_groups(self) -> None:
+        try:
+            while group := self._inbox.take():
+                self._again += self._committer.group(group)
+                self._fit_groups()
+        except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the run's thread
+            self._stop(error)
+            self._inbox.end()
+
+    def _fit_groups(self) -> None:
+        """Cut groups so that one sync stays below its goal."""
+        if self._committer.last_sync_s > SYNC_GOAL_S:
+            self._inbox.files = max(16, self._inbox.files // 2)
+        elif self._committer.last_sync_s < SYNC_GOAL_S / 4:
+            self._inbox.files = min(GROUP_FILES, self._inbox.files * 2)
+
+
+def _ours(wanted: Wanted) -> Fetch:
+    if not isinstance(wanted, Fetch):
+        raise TypeError("a source gave back something that it did not take from the backlog")
+    return wanted
+
+
+def _give_up(sink: Staged | CheckpointSink | DigestSink, error: SyncdError | None) -> None:
+    if isinstance(sink, CheckpointSink):
+        sink.give_up(error)
+    elif not isinstance(sink, DigestSink):
+        sink.discard()
