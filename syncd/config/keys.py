@@ -39,13 +39,18 @@ Reader = Callable[[object, Place], object]
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One key. default is what the file would say (read by the same reader), None for nothing, REQUIRED for none."""
+    """One key.
+
+    default: what the file would say (read by the same reader), None for nothing, REQUIRED for none.
+    shown: the default in words, where `default` does not say it. example: a value as TOML, where it shows more.
+    """
 
     name: str
     read: Reader
     default: object
     about: str
     shown: str = ""
+    example: str = ""
 
 
 def _plain(read: Callable[[object], object]) -> Reader:
@@ -122,7 +127,21 @@ def _alias(raw: str) -> str:
 
 
 def _patterns(value: object, _place: Place) -> tuple[str, ...]:
-    return values.texts(value)
+    """Read gitignore patterns; only those with [ or \\ in them, and a bare "!", can be wrong."""
+    patterns = values.texts(value)
+    for pattern in patterns:
+        if "[" in pattern or "\\" in pattern or pattern == "!":
+            _check_pattern(pattern)
+    return patterns
+
+
+def _check_pattern(pattern: str) -> None:
+    from pathspec import GitIgnoreSpec  # start-up time: most patterns need no check
+
+    try:
+        GitIgnoreSpec.from_lines([pattern])
+    except (ValueError, re.error):
+        raise ValueError(f"{values.shown(pattern)} is not a gitignore pattern") from None
 
 
 def _address_map(value: object) -> dict[str, values.Address]:
@@ -150,50 +169,69 @@ def _mounts(value: object) -> dict[str, str]:
 
 HOST = (
     Key("name", _plain(lambda v: values.name(v, "host")), None, "This host's name, for people. Fixed at first start.",
-        "this host's"),
+        "this host's",
+        example='"tod-mac"'),
     Key("state_dir", _path, None, "Catalogue, reports, socket. On a local file system, outside of every target.",
-        '"~/.local/state/syncd"'),
+        '"~/.local/state/syncd"',
+        example='"~/.local/state/syncd"'),
     Key("timezone", _plain(_zone), "local", 'For cron, time windows and screens: "local" or a name like '
         '"Asia/Kolkata". JSON is always UTC.'),
 )  # fmt: skip
 
 MIRROR = (
     Key("name", _plain(lambda v: values.name(v, "mirror")), REQUIRED, "The collection's name, as tasks spell it. Part "
-        "of every id: do not change it later."),
+        "of every id: do not change it later.",
+        example='"Bhushanji"'),
     Key("source", _source, REQUIRED, "`smb://[DOMAIN;]USER@HOST[:445]/SHARE[/FOLDER]`, `sftp://USER@HOST[:22]/PATH`, "
         "`file:///PATH`, or `file://./PATH` relative to this file. Percent-escapes are decoded (a space may be "
-        "written as it is or as %20). Never a password."),
+        "written as it is or as %20). Never a password.",
+        example='"smb://gvpocr@172.12.0.132:13445/gvpocr-bhushanji"'),
     Key("target", _path, REQUIRED, "The local data directory. No target may be, contain or lie in another, the state "
-        "directory or a file source."),
+        "directory or a file source.",
+        example='"~/gvpocr-worker/data/Bhushanji"'),
     Key("fallback_sources", _sources, [], "Stand-by servers of the same share, tried in order; from these only missing "
-        "files are fetched."),
-    Key("password_file", _secret_file, None, "File that holds the password (mode 600). With key_file: the key's passphrase."),
+        "files are fetched.",
+        example='["smb://gvpocr@172.12.0.133:13445/gvpocr-bhushanji"]'),
+    Key("password_file", _secret_file, None, "File that holds the password (mode 600). With key_file: the key's "
+        "passphrase.",
+        example='"~/.config/syncd/smb-password"'),
     Key("password_env", _plain(values.variable), None, "Instead of password_file: the environment variable that holds "
-        "it."),
-    Key("key_file", _secret_file, None, "sftp: private key (mode 600)."),
+        "it.",
+        example='"SMB_PASSWORD"'),
+    Key("key_file", _secret_file, None, "sftp: private key (mode 600).",
+        example='"~/.ssh/id_ed25519"'),
     Key("known_hosts_file", _path, None, "sftp: the server's pinned host key, in OpenSSH's format.",
-        "`known_hosts` beside this file"),
+        "`known_hosts` beside this file",
+        example='"known_hosts"'),
     Key("auth", _choice("negotiate", "ntlm", "kerberos"), "negotiate", 'smb: `"kerberos"` logs in with a ticket and '
         "needs no password (`pip install 'syncd[kerberos]'`)."),
     Key("encrypt", _plain(values.boolean), False, "smb: insist on encryption. Signing is always on."),
     Key("every", _duration(5, 31 * DAY_S), "10m", "Time between two scans, from 5s. Not together with cron."),
-    Key("cron", _plain(cron), None, 'Instead of every: minute hour day month weekday, like `"*/10 * * * *"`.'),
+    Key("cron", _plain(cron), None, 'Instead of every: minute hour day month weekday, like `"*/10 * * * *"`.',
+        example='"*/10 * * * *"'),
     Key("aliases", _plain(_aliases), [], "More spellings of the mirror in tasks. NAME/, ./NAME/, /app/NAME/, "
-        "/data/NAME/, any unique prefix ending in NAME, smb and backslash forms are known without."),
-    Key("include", _patterns, [], "Only these, in gitignore syntax; empty: everything."),
+        "/data/NAME/, any unique prefix ending in NAME, smb and backslash forms are known without.",
+        example='["bhushanji_shared"]'),
+    Key("include", _patterns, [], "Only these, in gitignore syntax; empty: everything.",
+        example='["*.pdf", "*.jpg"]'),
     Key("exclude", _patterns, [], "Not these, in gitignore syntax; `._*`, `.DS_Store`, `Thumbs.db`, `~$*`, `.syncd` "
-        "and `.write_test_delete_me` are left out by themselves."),
-    Key("priority", _patterns, [], "Fetched first, in gitignore syntax."),
+        "and `.write_test_delete_me` are left out by themselves.",
+        example='["drafts/"]'),
+    Key("priority", _patterns, [], "Fetched first, in gitignore syntax.",
+        example='["hin-typed/"]'),
     Key("marker", _plain(values.relative), None, "A path that must exist on the share; while it does not, nothing is "
-        "done."),
+        "done.",
+        example='"README.txt"'),
     Key("settle", _duration(0, 3600), "2s", "A file that changed less than this ago is looked at twice."),
     Key("max_retire", _plain(values.percent), "10%", "More of the held files gone than this (never below 5, never "
         "above 1000 files): held back until `syncd approve`."),
     Key("trash_days", _whole(0, 3650), 7, "Days on which syncd ran, for which removed and replaced files are kept."),
     Key("min_free", _plain(values.min_free), None, 'Free space never used up: `"5%"`, `"1GiB"`, `"0%"` for no floor.',
-        "the smaller of 5% and 1GiB"),
+        "the smaller of 5% and 1GiB",
+        example='"5%"'),
     Key("rate", _plain(values.rate), "0", 'Bytes a second: `"20M"`, `"0"` for no limit, or with hours: '
-        '`"22:00-06:00 0; 20M"`. K, M and G are 1024-based.'),
+        '`"22:00-06:00 0; 20M"`. K, M and G are 1024-based.',
+        example='"22:00-06:00 0; 20M"'),
     Key("connections", _whole(0, 64), 0, "Connections to the server; 0: as many as help."),
     Key("verify_days", _whole(0, 3650), 30, "The whole mirror is re-hashed, and compared with the source, within this "
         "many days; 0: never."),
@@ -203,28 +241,36 @@ MIRROR = (
 
 NSQ = (
     Key("nsqd_tcp_address", _plain(values.addresses), None, "nsqd (or the proxy to it), or a list. Absent: "
-        "announcements go to the embedded spool."),
+        "announcements go to the embedded spool.",
+        example='"127.0.0.1:4150"'),
     Key("lookupd_http_addresses", _plain(lambda v: values.addresses(v, 4161)), [], "nsqlookupd, where workers find "
-        "their tasks."),
+        "their tasks.",
+        example='["127.0.0.1:4161"]'),
     Key("topic", _plain(values.nsq_name), "file_sync_ready", "Topic of the announcements."),
     Key("announce", _choice("nsq", "local", "off"), "nsq", '`"local"`: only to the embedded spool; `"off"`: not at '
         "all."),
-    Key("address_map", _plain(_address_map), {}, 'What nsqlookupd says -> what to dial; `"*:4150"` maps any host.'),
+    Key("address_map", _plain(_address_map), {}, 'What nsqlookupd says -> what to dial; `"*:4150"` maps any host.',
+        example='{ "172.12.0.132:4150" = "127.0.0.1:4150" }'),
     Key("allow_direct", _plain(values.boolean), False, "Dial addresses from nsqlookupd that address_map does not map."),
 )  # fmt: skip
 
 MONGO = (
     Key("uri_file", _secret_file, None, "File that holds the connection string (mode 600). Absent: results stay in the "
-        "embedded store."),
-    Key("uri_env", _plain(values.variable), None, "Instead of uri_file: the environment variable that holds it."),
+        "embedded store.",
+        example='"~/.config/syncd/mongo-uri"'),
+    Key("uri_env", _plain(values.variable), None, "Instead of uri_file: the environment variable that holds it.",
+        example='"SYNCD_MONGO_URI"'),
     Key("registry", _plain(values.boolean), True, "Record in MongoDB which host holds which mirror."),
     Key("registry_files", _plain(values.boolean), False, "Record every file too."),
 )  # fmt: skip
 
 API = (
-    Key("listen", _plain(_listen), "", 'Loopback TCP beside the Unix socket: `"127.0.0.1:9470"`.'),
-    Key("token_file", _secret_file, "", "File that holds the bearer token (mode 600); needed with listen."),
-    Key("allowed_hosts", _plain(values.texts), [], "More Host headers to answer to, like `host.docker.internal`."),
+    Key("listen", _plain(_listen), "", 'Loopback TCP beside the Unix socket: `"127.0.0.1:9470"`.',
+        example='"127.0.0.1:9470"'),
+    Key("token_file", _secret_file, "", "File that holds the bearer token (mode 600); needed with listen.",
+        example='"~/.config/syncd/api-token"'),
+    Key("allowed_hosts", _plain(values.texts), [], "More Host headers to answer to, like `host.docker.internal`.",
+        example='["host.docker.internal"]'),
 )  # fmt: skip
 
 WORKER = (
@@ -233,9 +279,11 @@ WORKER = (
     Key("wait_for_source", _duration(0, 31 * DAY_S), "24h", "How long a task waits for a source that cannot be asked."),
     Key("exclusive", _plain(values.boolean), False, "Record an error at once for a task that this worker cannot do, "
         "instead of passing it on."),
-    Key("providers", _plain(_names), {}, 'Provider in a task -> engine here: `chrome_lens = "tesseract"`.'),
+    Key("providers", _plain(_names), {}, 'Provider in a task -> engine here: `chrome_lens = "tesseract"`.',
+        example='{ chrome_lens = "tesseract" }'),
     Key("mounts", _plain(_mounts), {}, 'Where a worker sees a mirror that is not at its target: `Bhushanji = '
-        '"/app/Bhushanji"`.'),
+        '"/app/Bhushanji"`.',
+        example='{ Bhushanji = "/app/Bhushanji" }'),
 )  # fmt: skip
 
 ENGINE_ABOUT = (

@@ -48,15 +48,16 @@ def default_state_dir(env: Mapping[str, str]) -> Path:
     return (Path(folder) if folder.startswith("/") else home / ".local" / "state") / "syncd"
 
 
-def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path | None = None, env: Mapping[str, str] | None = None, *, check_secrets: bool = True) -> Settings:
     """Return the settings of a configuration file (None: the one at default_path()).
 
     The deployment's MONGO_URI, NSQD_ADDRESS, NSQLOOKUPD_ADDRESSES and WORKER_ID in `env` win over the file.
+    check_secrets False: secret files may be missing or open to others (for `syncd secret`, which puts that right).
     Raises: ConfigError with every problem, each naming the file, the table and the key.
     """
     env = os.environ if env is None else env
     file = default_path(env) if path is None else path.expanduser().absolute()
-    return _Loader(file, env).settings(_read(file))
+    return _Loader(file, env, check_secrets=check_secrets).settings(_read(file))
 
 
 def _read(file: Path) -> Table:
@@ -86,8 +87,9 @@ def _init_hint(file: Path) -> str:
 class _Loader:
     """One load: collects problems while it reads table after table; values with problems are left out."""
 
-    def __init__(self, file: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, file: Path, env: Mapping[str, str], *, check_secrets: bool) -> None:
         self.file = file
+        self.check_secrets = check_secrets
         self.env = env
         self.place = Place(file.parent, env)
         self.problems: list[str] = []
@@ -187,7 +189,7 @@ class _Loader:
         return None
 
     def _check_secret(self, where: str, key: str, secret: Secret) -> Secret:
-        wrong = secret.problem()
+        wrong = secret.problem() if self.check_secrets else ""
         if wrong:
             self._problem(where, key, wrong)
         return secret

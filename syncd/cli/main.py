@@ -1,0 +1,266 @@
+"""The frame of the command line: finds the verb, loads the settings, and turns every error into an exit code.
+
+A verb is a module with `configure(parser)`, which adds its arguments and calls frame.describe(), and `run`, which
+returns the exit code: `run(args, settings)`, or `run(args)` for a verb that works without a usable configuration.
+This is the only place that catches everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from syncd import __version__
+from syncd.core.errors import ConfigError, SyncdError
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+    from types import FrameType
+
+    from syncd.config import Settings
+
+EXIT_BUG, EXIT_USAGE, EXIT_DISK_FULL = 1, 2, 14
+EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143
+
+
+class Verb(NamedTuple):
+    """One command: the group it is listed in, its module below syncd.cli, its line of help."""
+
+    group: str
+    module: str
+    about: str
+    needs_settings: bool = True
+
+
+VERBS = {
+    "init": Verb("Set up", "init", "write a configuration by asking a few questions", needs_settings=False),
+    "secret": Verb("Set up", "secret", "replace the password of a mirror", needs_settings=False),
+    "doctor": Verb("Set up", "doctor", "check every hop from here to the share", needs_settings=False),
+    "run-once": Verb("Mirror", "run_once", "bring the mirrors up to date, once"),
+    "status": Verb("Mirror", "status", "show how the mirrors are"),
+    "verify": Verb("Mirror", "verify", "re-hash what is held, and compare it with the source"),
+    "approve": Verb("Mirror", "approve", "let changes through that were held back"),
+    "why": Verb("Look closer", "why", "tell everything known about one path"),
+    "runs": Verb("Look closer", "runs", "show the reports of past runs"),
+    "manifest": Verb("Look closer", "manifest", "print what is held, for sha256sum -c"),
+    "trash": Verb("Tidy up", "trash", "list, restore or purge removed files"),
+    "forget": Verb("Tidy up", "forget", "forget a mirror that is no longer configured"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error becomes one message on stderr."""
+    _tolerate_odd_names()
+    call = _Call()
+    before = _on_sigterm(_terminate)
+    try:
+        code = call.run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except SyncdError as error:
+        return _report(error)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_BUG
+    except KeyboardInterrupt:
+        _say("interrupted; the next run goes on from here")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _drop_stdout()
+        return EXIT_PIPE
+    except Exception as error:  # noqa: BLE001 (the one place: a bug must end in one line and a file, not in noise)
+        return _bug(error, call.settings)
+    else:
+        return code
+    finally:
+        _on_sigterm(before)
+
+
+class _Call:
+    """One command line; keeps the settings once they are loaded, for the report of a bug."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+
+    def run(self, argv: list[str]) -> int:
+        config, name, rest = _split(argv)
+        if name in ("help", "--help", "-h"):
+            if not rest or rest[0] not in VERBS:
+                print(_help(), end="")
+                return 0
+            name, rest = rest[0], ["--help"]
+        if name == "--version":
+            print(f"syncd {__version__}")
+            return 0
+        if name is None:
+            print(_help(), end="", file=sys.stderr)
+            return EXIT_USAGE
+        if name not in VERBS:
+            raise _unknown(name)
+        return self._run_verb(name, config, rest)
+
+    def _run_verb(self, name: str, config: str | None, rest: list[str]) -> int:
+        import argparse
+        import importlib
+        from pathlib import Path
+
+        verb = VERBS[name]
+        module = importlib.import_module(f"syncd.cli.{verb.module}")
+        parser = argparse.ArgumentParser(
+            prog=f"syncd {name}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        parser.add_argument("-c", "--config", metavar="FILE", default=config, help="the configuration file")
+        module.configure(parser)
+        args: argparse.Namespace = parser.parse_args(rest)
+        args.config = None if args.config is None else Path(args.config)
+        if not verb.needs_settings:
+            return int(module.run(args))
+        self.settings = self._load(args.config)
+        return int(module.run(args, self.settings))
+
+    def _load(self, path: Path | None) -> Settings:
+        from syncd import config
+
+        return config.load(path, os.environ)
+
+
+def _split(argv: list[str]) -> tuple[str | None, str | None, list[str]]:
+    """Return (-c FILE given before the verb, verb, what follows it)."""
+    config: str | None = None
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-c", "--config"):
+            if not rest:
+                raise ConfigError(f"{word} needs the path of a configuration file", hint="syncd --help")
+            config = rest.pop(0)
+        elif word.startswith("--config="):
+            config = word.partition("=")[2]
+        elif word.startswith("-c") and not word.startswith("--"):
+            config = word[2:]
+        else:
+            return config, word, rest
+    return config, None, []
+
+
+def _unknown(name: str) -> ConfigError:
+    import difflib
+
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    meant = f'; did you mean "{near[0]}"?' if near else ""
+    return ConfigError(f'there is no command "{name}"{meant}', hint="syncd --help")
+
+
+def _help() -> str:
+    lines = [
+        "usage: syncd [-c FILE] COMMAND [ARGUMENTS]",
+        "",
+        "Mirrors a share into a local directory, whole and verified.",
+    ]
+    group = ""
+    for name, verb in VERBS.items():
+        if verb.group != group:
+            group = verb.group
+            lines += ["", f"{group}:"]
+        lines.append(f"  {name:<10} {verb.about}")
+    lines += [
+        "",
+        "Example:",
+        "  syncd init smb://gvpocr@172.12.0.132:13445/gvpocr-bhushanji ~/gvpocr-worker/data/Bhushanji",
+        "  syncd run-once",
+        "  syncd status",
+        "",
+        "-c FILE may stand before or after the command; without it $SYNCD_CONFIG, then the platform's folder.",
+        "Each command's arguments, examples and exit codes:  syncd COMMAND --help",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _report(error: SyncdError) -> int:
+    """Print an error and the next step; return its exit code."""
+    from syncd.cli.output import printable
+    from syncd.config.secrets import redact
+
+    _say(f"error: {printable(redact(error.message))}")
+    for problem in error.problems if isinstance(error, ConfigError) else ():
+        if problem != error.message:
+            _say(f"  - {printable(redact(problem))}")
+    for line in error.hint.splitlines():
+        _say(f"  next: {printable(redact(line))}")
+    return error.exit_code
+
+
+def _bug(error: Exception, settings: Settings | None) -> int:
+    """Report what nobody foresaw: one line, and the traceback where it can be sent from."""
+    from syncd.cli.crash import keep_traceback
+
+    if isinstance(error, OSError) and error.errno is not None and _is_output(error):
+        _drop_stdout()
+        _say(f"error: the output cannot be written: {error.strerror}")
+        return EXIT_DISK_FULL
+    kept = keep_traceback(error, None if settings is None else settings.host.state_dir, os.environ)
+    _say(f"error: this is a bug in syncd {__version__}: {type(error).__name__} {_place(error)}")
+    _say(f"  next: {kept}")
+    return EXIT_BUG
+
+
+def _place(error: Exception) -> str:
+    """Say where an error was raised: file and line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def _is_output(error: OSError) -> bool:
+    """Say whether stdout itself cannot be written (a full disk behind a redirection)."""
+    import errno
+
+    if error.errno != errno.ENOSPC:
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr.fileno())  # nobody is listening; the exit code still tells
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter's own flush at exit find somewhere to write (Python's manual, "Note on SIGPIPE")."""
+    _drop(sys.stdout.fileno())
+
+
+def _drop(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _tolerate_odd_names() -> None:
+    """A file name that the terminal's encoding lacks is printed escaped, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _on_sigterm(handler: object) -> object:
+    """Set the handler of SIGTERM and return the one before; in another thread than the main one nothing is set."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        return None
+    return signal.signal(signal.SIGTERM, handler)  # type: ignore[arg-type]
