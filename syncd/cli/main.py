@@ -195,7 +195,7 @@ def _bug(error: Exception, settings: Settings | None) -> int:
     """Report what nobody foresaw: one line, and the traceback where it can be sent from."""
     from syncd.cli.crash import keep_traceback
 
-    if isinstance(error, OSError) and error.errno is not None and _is_output(error):
+    if isinstance(error, OSError) and _is_output(error):
         _drop_stdout()
         _say(f"error: the output cannot be written: {error.strerror}")
         return EXIT_DISK_FULL
@@ -214,16 +214,13 @@ def _place(error: Exception) -> str:
 
 
 def _is_output(error: OSError) -> bool:
-    """Say whether stdout itself cannot be written (a full disk behind a redirection)."""
+    """Say whether stdout cannot be written (a full disk behind a redirection).
+
+    Adapters translate their own OSErrors, so one without a file name that comes this far is from print().
+    """
     import errno
 
-    if error.errno != errno.ENOSPC:
-        return False
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _say(line: str) -> None:

@@ -113,7 +113,7 @@ def _host_and_port(value: str, scheme: str, place: str) -> tuple[str, int]:
         raise ValueError(f"{shown(value)} has no valid host; write it like {_EXAMPLE}")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError(f"{shown(value)} has an invalid port {shown(port)}; from 1 to 65535 is allowed")
-    return host.strip("[]"), int(port)
+    return host.strip("[]").replace("%25", "%"), int(port)  # RFC 6874: the zone of a link-local address
 
 
 def _parts(value: str, path: str) -> list[str]:
