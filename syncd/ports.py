@@ -395,8 +395,8 @@ class MirrorCatalogue(Protocol):
     def records(self, below: RelPath = ...) -> Iterator[tuple[RelPath, Record]]:
         """Stream all records below a directory, ordered by directory and name."""
 
-    def folders_below(self, directory: RelPath) -> list[RelPath]:
-        """Return the folders known below a directory (itself left out)."""
+    def known_directories_below(self, path: RelPath) -> Iterator[RelPath]:
+        """Return the folders known below a directory, the deepest first (itself left out)."""
 
     def holds_identity(self, fingerprint: Fingerprint) -> bool:
         """Say whether some record has this (non-zero) file id with this size and mtime."""

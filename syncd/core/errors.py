@@ -6,7 +6,8 @@ SyncdError                 scope (what it stops), transient, exit_code, hint
 |  |- SourceUnavailable    RUN 10 transient     |- SourceAuthFailed  PROCESS 12
 |  |- EntryGone, EntryChanged, EntryUnreadable FILE transient    |- EntryDenied FILE
 |- AlreadyRunning          PROCESS 11
-|- PlanRefused             RUN 13   SourceEmpty, SourceForeign, TooManyRetires, TargetMissing, TargetForeign
+|- PlanRefused             RUN 13   SourceEmpty, SourceForeign, TooManyRetires, TargetMissing, TargetForeign,
+|                                   TargetUnsafe
 |- MirrorError             DiskFull RUN 14 transient; LocalIOError, DigestMismatch FILE transient;
 |                          PathUnsafe, PathCollision FILE; TargetUnusable PROCESS 2
 |- CatalogueError          PROCESS 15   CatalogueDamaged, CatalogueTooNew
@@ -169,6 +170,12 @@ class TargetForeign(PlanRefused):
     """The target carries another host's or another mirror's owner file."""
 
     reason = Reason.TARGET_FOREIGN
+
+
+class TargetUnsafe(PlanRefused):
+    """`.syncd` in the target, or a part of it, is a symbolic link or no folder; nothing was followed."""
+
+    reason = Reason.PATH_UNSAFE
 
 
 class MirrorError(SyncdError):

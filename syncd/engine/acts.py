@@ -23,8 +23,8 @@ class Acts(Protocol):
     def fetch(self, path: RelPath, fingerprint: Fingerprint, reason: Reason, held: Record | None) -> None:
         """Bring this file in (UNKNOWN_LOCAL: compare the local bytes with the server's first)."""
 
-    def drop(self, path: RelPath) -> None:
-        """A held file is lost or damaged here: it is no longer held."""
+    def drop(self, gone: Sequence[RelPath]) -> None:
+        """Held files are lost or damaged here: they are no longer held."""
 
     def renew(self, held: Sequence[Held]) -> None:
         """These local files were re-hashed and are what their record or the manifest says."""
@@ -63,8 +63,8 @@ class RealActs:
         adopt = reason is Reason.UNKNOWN_LOCAL
         self._transfer.want(Fetch(path, fingerprint, reason=reason, held=held, adopt=adopt, rank=self._rank(path)))
 
-    def drop(self, path: RelPath) -> None:
-        self._committer.drop([path])
+    def drop(self, gone: Sequence[RelPath]) -> None:
+        self._committer.drop(gone)
 
     def renew(self, held: Sequence[Held]) -> None:
         self._committer.renew(held)
@@ -96,7 +96,7 @@ class DryActs:
         self._report.wanted_bytes += fingerprint.size
         self._report.step(action, path, reason, fingerprint.size)
 
-    def drop(self, path: RelPath) -> None:
+    def drop(self, gone: Sequence[RelPath]) -> None:
         """The fetch that follows says it."""
 
     def renew(self, held: Sequence[Held]) -> None:

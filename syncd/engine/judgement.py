@@ -108,7 +108,7 @@ class Judgement:
         left = self._scan.left
         for folder in left.flipped_folders:
             if not self._is_blocked(folder):
-                self._acts.remove_folders([folder, *self._catalogue.folders_below(folder)])
+                self._acts.remove_folders([folder, *self._catalogue.known_directories_below(folder)])
 
     def _is_blocked(self, path: RelPath) -> bool:
         """Say whether a flip that was held back leaves something in the way of this path."""
@@ -152,13 +152,15 @@ class Judgement:
 
     def _retire(self, verdict: guard.Verdict) -> None:
         self._acts.retire(self._allowed(self._findings.absences(confirmed=True), verdict), Reason.REMOVED)
+        self._report.absent = sum(1 for _, action in self.held_back if action == "retire")
         for path, _ in self._findings.absences(confirmed=False):
+            self._report.absent += 1
             self._report.wait(path, Reason.ABSENT_ONCE)
 
     def _prune(self) -> None:
         for folder in self._scan.left.absent_folders:
             if folder not in self._scan.left.flipped_folders:
-                self._acts.remove_folders([folder, *self._catalogue.folders_below(folder)])
+                self._acts.remove_folders([folder, *self._catalogue.known_directories_below(folder)])
 
 
 def _looks_same(record: Record, fingerprint: Fingerprint) -> bool:

@@ -58,6 +58,7 @@ class Report:
     refused: int = 0
     failed: int = 0
     waiting: int = 0
+    absent: int = 0
     foreign: int = 0
     zero_byte: int = 0
     bytes: int = 0
@@ -124,6 +125,7 @@ class Report:
             "failures": [problem.as_json() for problem in self.failures],
             "adopted": self.adopted,
             "waiting": self.waiting,
+            "absent": self.absent,
             "foreign": self.foreign,
             "zero_byte": self.zero_byte,
             "refusals": [problem.as_json() for problem in self.refusals],

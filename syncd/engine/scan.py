@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from syncd.core import paths
 from syncd.core.errors import MirrorError, PathUnsafe, SourceUnavailable, SourceVanished
 from syncd.core.guard import enough_listed
-from syncd.core.model import ROOT, Entry, Held, Kind, Listing, LocalEntry, Record, RelPath, Unheld
+from syncd.core.model import ROOT, Entry, Fingerprint, Held, Kind, Listing, LocalEntry, Record, RelPath, Unheld
 from syncd.core.planner import DirectoryPlan, NameRules, Sorted, align_local, compare, find_respelled, sort_entries
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts
@@ -21,7 +21,7 @@ from syncd.engine.rules import MirrorRules, RunOptions
 from syncd.ports import Findings, HeldDirectory, Mirror, MirrorCatalogue
 
 MAX_FOREIGN_WALK = 10_000
-RENEWALS = 256
+AT_ONCE = 256
 NOTHING_HELD = HeldDirectory({}, frozenset())
 
 
@@ -75,6 +75,7 @@ class Scan:
         self._report = report
         self._settled_before_ns = settled_before_ns
         self._renewals: list[Held] = []
+        self._repairs: list[tuple[RelPath, Fingerprint, Reason]] = []
         self.census = Census(catalogue.totals().files)
         self.left = Left()
         self.root_is_empty = False
@@ -256,22 +257,35 @@ class Scan:
             self._repair(path, entry, Reason.LOCAL_CHANGED)
 
     def _repair(self, path: RelPath, entry: Entry, reason: Reason) -> None:
-        self._acts.drop(path)
-        if self._gate_is_open():
-            self._acts.fetch(path, entry.fingerprint, reason, None)
-        else:
-            self._findings.replaced(path, entry.fingerprint)
+        self._repairs.append((path, entry.fingerprint, reason))
+        if len(self._repairs) >= AT_ONCE:
+            self._flush_repairs()
+
+    def _flush_repairs(self) -> None:
+        """Say of lost and changed files that they are not held any more, then fetch them."""
+        repairs, self._repairs = self._repairs, []
+        self._acts.drop([path for path, _, _ in repairs])
+        for path, fingerprint, reason in repairs:
+            if self._gate_is_open():
+                self._acts.fetch(path, fingerprint, reason, None)
+            else:
+                self._findings.replaced(path, fingerprint)
 
     def _renew(self, held: Held) -> None:
         self._renewals.append(held)
-        if len(self._renewals) >= RENEWALS:
-            self.flush()
+        if len(self._renewals) >= AT_ONCE:
+            self._flush_renewals()
+
+    def _flush_renewals(self) -> None:
+        renewals, self._renewals = self._renewals, []
+        self._acts.renew(renewals)
 
     def flush(self) -> None:
-        """Commit the renewals collected so far (at the end of the scan)."""
+        """Carry out the repairs and renewals collected so far (at the end of the scan)."""
         if self._renewals:
-            self._acts.renew(self._renewals)
-            self._renewals = []
+            self._flush_renewals()
+        if self._repairs:
+            self._flush_repairs()
 
     # -- folders and foreign files
 

@@ -1,0 +1,60 @@
+"""syncd approve: let through what a run held back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from syncd.cli.frame import describe
+from syncd.cli.output import human_count, printable
+from syncd.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syncd.config import Settings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        "Show what the last run held back (many files gone or changed at once) and ask. The next run carries out "
+        "exactly that set: what is back by then drops out, what is new is held back again.",
+        ["syncd approve", "syncd approve --mirror newsletters --yes"],
+        [0, 11, 15],
+    )
+    parser.add_argument("--mirror", metavar="NAME", default="", help="this mirror only")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    from syncd.app import App
+
+    app = App(settings)
+    if args.mirror and settings.mirror(args.mirror) is None:
+        raise ConfigError(f'there is no mirror "{args.mirror}" in {settings.path}', hint="syncd status")
+    names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]
+    with app.reading() as catalogue:
+        halted = {name: catalogue.mirror(name).halted() for name in names}
+    halted = {name: items for name, items in halted.items() if items}
+    if not halted:
+        print("nothing is held back")
+        return 0
+    for name, items in halted.items():
+        print(f"{printable(name)}: {human_count(len(items))} files")
+        for path, action in items:
+            print(f"  {action:<7} {printable(path)}")
+    if not args.yes and not _agreed():
+        print("nothing approved")
+        return 0
+    with app.writing() as catalogue:
+        for name, items in halted.items():
+            catalogue.mirror(name).approve(path for path, _ in items)
+    print("approved; the next run does it (what is retired goes to the trash)")
+    print("  next: syncd run-once" + (f" --mirror {args.mirror}" if args.mirror else ""))
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("approve asks, and there is no terminal to answer at", hint="syncd approve --yes")
+    return input("Let exactly this through? [y/N] ").strip().lower() in ("y", "yes")

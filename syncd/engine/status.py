@@ -1,0 +1,179 @@
+"""How the mirrors are: DESIGN 4.4 from what the catalogue says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from syncd.core.model import Unheld
+from syncd.core.reasons import MEANING, Reason, hint_for
+from syncd.ports import Totals
+
+REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) | {
+    Reason.CASE_TWIN,
+    Reason.UNICODE_TWIN,
+    Reason.LINK,
+    Reason.SPECIAL_FILE,
+}
+WAITS = frozenset({Reason.UNSETTLED, Reason.ABSENT_ONCE})
+SHOWN_FAILURES = 1_000
+BEHIND_AT_LEAST_S = 1_800.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The last run of a mirror; report is its JSON (DESIGN 4.2)."""
+
+    run_id: str
+    started_at: str
+    finished_at: str
+    state: str
+    exit_code: int
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFacts:
+    """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan."""
+
+    name: str
+    totals: Totals
+    last_success: str
+    last_run: LastRun | None
+    unheld: Sequence[Unheld]
+    owed: int
+    every_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """One mirror's line of `syncd status`."""
+
+    name: str
+    state: str
+    files: int
+    bytes: int
+    last_success: str
+    last_run: LastRun | None
+    pending_fetch: int
+    pending_retire: int
+    owed: int
+    failures: Sequence[Unheld]
+    refusals: Sequence[Unheld]
+    message: str = ""
+    hint: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "state": self.state,
+            "files": self.files,
+            "bytes": self.bytes,
+            "last_success": self.last_success or None,
+            "next_run": None,
+            "last_run": None if self.last_run is None else _run_json(self.last_run),
+            "pending": {"fetch": self.pending_fetch, "retire": self.pending_retire, "announce": self.owed},
+            "failures": [_failure_json(unheld) for unheld in self.failures],
+            "refused": [
+                {"path": u.path, "reason": u.reason.value, "hint": hint_for(u.reason, u.path)} for u in self.refusals
+            ],
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole answer. daemon_pid: 0 when none runs."""
+
+    version: str
+    host: str
+    mirrors: Sequence[MirrorStatus] = field(default_factory=list)
+    daemon_pid: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        states = {mirror.state for mirror in self.mirrors}
+        if "halted" in states:
+            return 13
+        return 3 if states & {"behind", "failing"} else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "host": self.host,
+            "daemon": {"running": bool(self.daemon_pid), "pid": self.daemon_pid or None, "since": None},
+            "mirrors": [mirror.as_json() for mirror in self.mirrors],
+        }
+
+
+def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
+    """Turn facts into a state: halted, failing, behind or ok (paused is the daemon's to say)."""
+    failures = [u for u in facts.unheld if u.reason not in REFUSALS and u.reason not in WAITS]
+    refusals = [u for u in facts.unheld if u.reason in REFUSALS]
+    state, message, hint = _state(facts, failures, now=now, daemon=daemon)
+    waiting = sum(1 for u in facts.unheld if u.reason is Reason.UNSETTLED)
+    return MirrorStatus(
+        name=facts.name,
+        state=state,
+        files=facts.totals.files,
+        bytes=facts.totals.bytes,
+        last_success=facts.last_success,
+        last_run=facts.last_run,
+        pending_fetch=len(failures) + waiting,
+        pending_retire=int(facts.last_run.report.get("absent", 0)) if facts.last_run else 0,
+        owed=facts.owed,
+        failures=failures[:SHOWN_FAILURES],
+        refusals=refusals[:SHOWN_FAILURES],
+        message=message,
+        hint=hint,
+    )
+
+
+def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, daemon: bool) -> tuple[str, str, str]:
+    last = facts.last_run
+    if last is not None and last.exit_code not in (0, 3):
+        error = last.report.get("error") or {}
+        state = "halted" if last.exit_code == 13 else "failing"
+        return state, str(error.get("message", "")), str(error.get("hint", ""))
+    if failures or (last is not None and last.exit_code == 3):
+        first = failures[0] if failures else None
+        said = f"{len(failures)} failed, the first: {first.path} ({MEANING[first.reason][0]})" if first else ""
+        return "failing", said, "syncd status --json" if first else ""
+    if not facts.last_success:
+        return "behind", "never mirrored", f"syncd run-once --mirror {facts.name}"
+    if (
+        daemon
+        and facts.every_s is not None
+        and _age_s(facts.last_success, now) > max(3 * facts.every_s, BEHIND_AT_LEAST_S)
+    ):
+        return "behind", f"last complete scan at {facts.last_success}", "syncd doctor"
+    return "ok", "", ""
+
+
+def _age_s(at: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(at)).total_seconds()
+
+
+def _run_json(run: LastRun) -> dict[str, Any]:
+    counts = ("scanned", "fetched", "unchanged", "renamed", "retired", "refused", "failed", "bytes", "duration_s")
+    return {
+        "run_id": run.run_id,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "state": run.state,
+        "exit_code": run.exit_code,
+        **{name: run.report.get(name, 0) for name in counts},
+    }
+
+
+def _failure_json(unheld: Unheld) -> dict[str, Any]:
+    return {
+        "path": unheld.path or ".",
+        "reason": unheld.reason.value,
+        "hint": hint_for(unheld.reason, unheld.path or "."),
+        "attempts": unheld.attempts,
+        "since": unheld.since,
+    }

@@ -1,0 +1,90 @@
+"""Everything known about one path, and what happens to it next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.core.model import LocalEntry, Record, RelPath, Unheld
+from syncd.core.reasons import MEANING, Reason, hint_for
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one path in one mirror. excluded_by: the pattern that leaves it out ("" = none).
+
+    local: its lstat in the mirror now, None when nothing lies there. listed_at: the last complete look ("" = never).
+    held_back: what a run wanted to do with it and was not allowed to ("" = nothing).
+    """
+
+    mirror: str
+    path: RelPath
+    target: str
+    record: Record | None
+    unheld: Unheld | None
+    excluded_by: str
+    refused: Reason | None
+    local: LocalEntry | None
+    listed_at: str
+    near: Sequence[RelPath]
+    held_back: str = ""
+
+    @property
+    def state(self) -> str:
+        """held, excluded, refused, failed (or the reason it waits), unknown."""
+        if self.record is not None:
+            return (
+                "held" if self.local is not None and self.local.stat == self.record.local else "held, to be re-checked"
+            )
+        if self.excluded_by:
+            return "excluded"
+        if self.refused is not None:
+            return "refused"
+        if self.unheld is not None:
+            return "not held"
+        return "unknown"
+
+    @property
+    def next(self) -> str:
+        """What happens next, or what to do."""
+        if self.held_back:
+            return (
+                f"a run wanted to {self.held_back} it and was held back; decide: syncd approve --mirror {self.mirror}"
+            )
+        if self.record is not None:
+            if self.record.absent_run:
+                return "missed by the last run; retired when the next complete run does not see it either"
+            return "nothing" if self.state == "held" else "the next run re-hashes it: syncd run-once"
+        if self.excluded_by:
+            return f"nothing: the pattern {self.excluded_by!r} leaves it out"
+        reason = self.refused or (self.unheld.reason if self.unheld else None)
+        if reason is not None:
+            return hint_for(reason, self.path) or "the next run tries again: syncd run-once"
+        if not self.listed_at:
+            return f"the source was never listed to its end: syncd run-once --mirror {self.mirror}"
+        return "not on the source as of the last look; if it was added since: syncd run-once"
+
+    def as_json(self) -> dict[str, Any]:
+        record, unheld = self.record, self.unheld
+        reason = self.refused or (unheld.reason if unheld else None)
+        return {
+            "mirror": self.mirror,
+            "path": self.path,
+            "state": self.state,
+            "local_path": f"{self.target}/{self.path}",
+            "on_disk": self.local is not None,
+            "listed_at": self.listed_at or None,
+            "size": record.size if record else (unheld.size if unheld else None),
+            "mtime_ns": record.mtime_ns if record else (unheld.mtime_ns if unheld else None),
+            "sha256": record.sha256 if record else None,
+            "generation": record.generation if record else None,
+            "excluded_by": self.excluded_by or None,
+            "reason": reason.value if reason else None,
+            "meaning": MEANING[reason][0] if reason else None,
+            "detail": unheld.detail if unheld else "",
+            "attempts": unheld.attempts if unheld else 0,
+            "since": unheld.since if unheld else None,
+            "near": list(self.near),
+            "next": self.next,
+        }

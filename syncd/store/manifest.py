@@ -1,0 +1,59 @@
+"""The exported manifest: one JSON object a line, and its index when a catalogue has to be rebuilt from it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from syncd.core.model import Fingerprint, Record, RelPath
+
+_encode = json.encoder.encode_basestring  # json.dumps of a str without its ASCII escapes, several times faster
+
+
+def manifest_line(path: RelPath, record: Record) -> bytes:
+    """Return one line: path, size, sha256, the source's mtime_ns, generation."""
+    return (
+        f'{{"path": {_encode(path)}, "size": {record.size}, "sha256": "{record.sha256}", '
+        f'"mtime_ns": {record.mtime_ns}, "generation": {record.generation}}}\n'
+    ).encode()
+
+
+def manifest_lines(records: Iterable[tuple[RelPath, Record]]) -> Iterator[bytes]:
+    """Return the lines of a manifest."""
+    return (manifest_line(path, record) for path, record in records)
+
+
+class ManifestIndex:
+    """The manifest of a mirror whose catalogue was lost, looked up by path; kept in a temporary file, not in memory."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._table = sqlite3.connect("", check_same_thread=False)
+        self._table.execute(
+            "CREATE TABLE line (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT) WITHOUT ROWID"
+        )
+        self._table.executemany("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?)", _read(lines))
+
+    def digest(self, path: RelPath, fingerprint: Fingerprint) -> str | None:
+        """Return the digest of this very version (size and mtime as the server lists them); None when there is none."""
+        row = self._table.execute(
+            "SELECT sha256 FROM line WHERE path = ? AND size = ? AND mtime_ns = ?",
+            (path, fingerprint.size, fingerprint.mtime_ns),
+        ).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Throw the index away."""
+        self._table.close()
+
+
+def _read(lines: Iterable[bytes]) -> Iterator[tuple[str, int, int, str]]:
+    """Yield what whole lines say; a torn or foreign line only costs that file a comparison with the server."""
+    for line in lines:
+        try:
+            found = json.loads(line)
+            row = (found["path"], found["size"], found["mtime_ns"], found["sha256"])
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(row[0], str) and isinstance(row[1], int) and isinstance(row[2], int) and isinstance(row[3], str):
+            yield row
