@@ -53,8 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-doctor", action="store_true", help="do not check the connections afterwards")
     describe(
         parser,
-        "Write a commented configuration and its secret files (mode 600) by asking for what is not given; existing\n"
-        "files are never overwritten. Then runs `syncd doctor` and ends with its exit code. Piped answers are read\n"
+        "Write a commented configuration and its secret files (mode 600) by asking for what is not given; existing "
+        "files are never overwritten. Then runs `syncd doctor` and ends with its exit code. Piped answers are read "
         "one a line, in the order of the questions: source, target, name, password, nsqd, MongoDB.",
         [
             "syncd init",

@@ -18,7 +18,7 @@ from syncd.core.errors import ConfigError, SyncdError
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
-    from types import FrameType
+    from types import FrameType, ModuleType
 
     from syncd.config import Settings
 
@@ -77,6 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _on_sigterm(before)
 
 
+def load_verb(name: str) -> tuple[argparse.ArgumentParser, ModuleType]:
+    """Import a verb; return the parser of its arguments, and its module."""
+    import argparse
+    import importlib
+
+    module = importlib.import_module(f"syncd.cli.{VERBS[name].module}")
+    parser = argparse.ArgumentParser(
+        prog=f"syncd {name}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file")
+    module.configure(parser)
+    return parser, module
+
+
 class _Call:
     """One command line; keeps the settings once they are loaded, for the report of a bug."""
 
@@ -101,17 +115,11 @@ class _Call:
         return self._run_verb(name, config, rest)
 
     def _run_verb(self, name: str, config: str | None, rest: list[str]) -> int:
-        import argparse
-        import importlib
         from pathlib import Path
 
         verb = VERBS[name]
-        module = importlib.import_module(f"syncd.cli.{verb.module}")
-        parser = argparse.ArgumentParser(
-            prog=f"syncd {name}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
-        parser.add_argument("-c", "--config", metavar="FILE", default=config, help="the configuration file")
-        module.configure(parser)
+        parser, module = load_verb(name)
+        parser.set_defaults(config=config)
         args: argparse.Namespace = parser.parse_args(rest)
         args.config = None if args.config is None else Path(args.config)
         if not verb.needs_settings:

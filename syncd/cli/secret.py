@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the mirror whose password it is")
     describe(
         parser,
-        "Replace the password file of a mirror (mode 600, atomically). Asks without echo, or reads one line of piped\n"
+        "Replace the password file of a mirror (mode 600, atomically). Asks without echo, or reads one line of piped "
         "input. The new password is used from the next connection on.",
         ["syncd secret Bhushanji", "pass show share | syncd secret Bhushanji"],
         [0],

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Everything a developer or a first user runs: `python3 dev.py demo`, `python3 dev.py test`, and the rest of COMMANDS.
+
+Needs nothing but Python >= 3.11 with pip. Makes .venv beside this file, installs the locked versions into it, and can
+be run again at any time: what is there already is not fetched again, so that the second time works offline.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDED = (3, 11)
+
+
+def find_newer_python():
+    """Run this file with a newer Python if this one is too old; end with a clear message if there is none."""
+    for minor in range(14, NEEDED[1] - 1, -1):
+        other = shutil.which(f"python3.{minor}")
+        if other and os.environ.get("SYNCD_DEV_REEXEC") != "1":
+            os.environ["SYNCD_DEV_REEXEC"] = "1"
+            os.execv(other, [other, *sys.argv])
+    version = ".".join(str(part) for part in sys.version_info[:2])
+    sys.exit(
+        f"error: syncd needs Python 3.11 or newer; this is {version} ({sys.executable}), and no other is on PATH.\n"
+        "  next: install Python 3.11 or newer, then run this command with it"
+    )
+
+
+if sys.version_info < NEEDED:
+    find_newer_python()
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOCKS = ROOT / "requirements"
+CHECKED = ["dev.py", "scripts", "syncd", "worker_glue", "tests", "bench"]
+
+# program a test or benchmark looks for -> Debian package that has it
+PROGRAMS = {
+    "smbd": "samba",
+    "smbpasswd": "samba-common-bin",
+    "smbclient": "smbclient",
+    "sshd": "openssh-server",
+    "ssh-keygen": "openssh-client",
+    "socat": "socat",
+    "strace": "strace",
+    "rsync": "rsync",
+}
+
+
+class Failed(Exception):
+    """One line that says what went wrong, and perhaps a second one with the next step."""
+
+
+def say(text):
+    print(f"== {text}", flush=True)
+
+
+def call(argv, **more):
+    """Run a program and return its exit code; output goes where ours goes."""
+    return subprocess.run([str(a) for a in argv], cwd=ROOT, check=False, **more).returncode
+
+
+# --- the virtual environment -----------------------------------------------------------------------------------------
+
+
+def make_venv():
+    """Make .venv if there is none that works. Without ensurepip, which Debian keeps in a package of its own."""
+    if PYTHON.exists() and call([PYTHON, "-c", f"import sys; sys.exit(sys.version_info < {NEEDED})"]) == 0:
+        return
+    say("making .venv")
+    if call([sys.executable, "-m", "venv", "--clear", "--without-pip", VENV]) != 0:
+        raise Failed("the virtual environment cannot be made (see above)")
+
+
+def pip():
+    """Return the command that installs into .venv: our own pip, pointed there, or one inside of .venv."""
+    if call([sys.executable, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+        return [sys.executable, "-m", "pip", "--python", PYTHON]
+    if call([PYTHON, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) != 0:
+        say("this Python has no pip; asking its ensurepip")
+        if call([PYTHON, "-m", "ensurepip"]) != 0:
+            raise Failed(f"{sys.executable} has no pip\n  next: install it (Debian: apt-get install python3-pip)")
+    return [PYTHON, "-m", "pip"]
+
+
+def install(*names):
+    """Install the named lock files and syncd itself, unless exactly that is installed already."""
+    make_venv()
+    locks = [LOCKS / f"{name}.lock" for name in ("build", *names)]
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in [*locks, ROOT / "pyproject.toml"])).hexdigest()
+    stamp = VENV / ("syncd-" + "-".join(names) + ".installed")
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    say(f"installing {', '.join(p.name for p in locks)} into .venv")
+    base = [*pip(), "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
+    command = [*base, "--require-hashes"]
+    for lock in locks:
+        command += ["-r", lock]
+    if call(command) != 0:
+        raise Failed(
+            "the locked versions cannot be installed (see above)\n  next: check the network, then run this again"
+        )
+    if call([*base, "--no-deps", "--no-build-isolation", "--editable", ROOT]) != 0:
+        raise Failed("syncd itself cannot be installed (see above)")
+    stamp.write_text(digest)
+
+
+# --- Debian's packages for the tests ---------------------------------------------------------------------------------
+
+
+def find_program(name):
+    """Look on PATH and in the sbin folders, which an ordinary user's PATH leaves out."""
+    return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def install_programs():
+    """Install what the tests need from Debian's packages when we may; else say what is missing."""
+    missing = sorted({package for program, package in PROGRAMS.items() if not find_program(program)})
+    if not missing:
+        return
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    may = shutil.which("apt-get") and (
+        not root or (shutil.which("sudo") and call([*root, "true"], stderr=subprocess.DEVNULL) == 0)
+    )
+    if not may:
+        say(f"missing programs; tests that need them are skipped. Debian's packages of them: {' '.join(missing)}")
+        return
+    say(f"installing Debian's packages {' '.join(missing)}")
+    quiet = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0"]
+    with open(os.devnull, "w") as null:
+        call([*quiet, "update"], stdout=null)
+        if call([*quiet, "install", "-y", "--no-install-recommends", *missing], stdout=null) != 0:
+            say(f"these could not be installed; tests that need them fail or are skipped: {' '.join(missing)}")
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def demo(_arguments):
+    """install syncd and mirror the bundled sample collection, then show its status"""
+    install("runtime")
+    for verb in (["run-once"], ["status"]):
+        say(f"syncd -c config.example.toml {' '.join(verb)}")
+        code = call([VENV / "bin" / "syncd", "-c", "config.example.toml", *verb])
+        if code:
+            return code
+    say("the mirror is in demo/data/Bhushanji; the program is .venv/bin/syncd")
+    return 0
+
+
+def test(arguments):
+    """check everything: format, lint, types, imports, tests (arguments go to pytest)"""
+    install("dev")
+    install_programs()
+    tool = VENV / "bin"
+    checked = [path for path in CHECKED if (ROOT / path).exists()]
+    checks = {
+        "format": [tool / "ruff", "format", "--check", *checked],
+        "lint": [tool / "ruff", "check", *checked],
+        "types": [tool / "mypy"],
+        "imports": [tool / "lint-imports", "--no-cache"],
+    }
+    failed = []
+    for name, command in checks.items():
+        say(name)
+        if call(command) != 0:
+            failed.append(name)
+    say("tests")
+    if call([PYTHON, "-m", "pytest", "-n", str(workers()), *arguments]) != 0:
+        failed.append("tests")
+    if failed:
+        print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def workers():
+    """Return how many tests run at a time: two on a small machine, since servers run beside them."""
+    return max(2, min(os.cpu_count() or 2, 4))
+
+
+def exhaustive(arguments):
+    """run the whole of the suites of which `test` runs a sample (long)"""
+    install("dev")
+    install_programs()
+    env = {**os.environ, "SYNCD_EXHAUSTIVE": "1"}
+    return call([PYTHON, "-m", "pytest", "-n", str(workers()), "--timeout", "0", *arguments], env=env)
+
+
+def bench(arguments):
+    """measure against rclone, smbclient and rsync (arguments go to the benchmark)"""
+    install("dev")
+    install("bench")
+    install_programs()
+    return call([PYTHON, "-m", "bench", *arguments])
+
+
+def fmt(_arguments):
+    """format the code, mend what the linter can, and write the generated documents anew"""
+    install("dev")
+    checked = [path for path in CHECKED if (ROOT / path).exists()]
+    ruff = VENV / "bin" / "ruff"
+    codes = [call([ruff, "check", "--fix", "--quiet", *checked]), call([ruff, "format", *checked])]
+    return max(*codes, call([PYTHON, "scripts/make_docs.py"]))
+
+
+def lock(_arguments):
+    """choose the newest allowed version of everything and write the lock files"""
+    if call([*pip(), "install", "--quiet", "uv"]) != 0:
+        raise Failed("uv, which writes the lock files, cannot be installed (see above)")
+    base = [PYTHON, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.11", "--upgrade", "--quiet"]
+    base += ["--generate-hashes", "--no-header", "--no-annotate"]
+    inputs = {"runtime": ["pyproject.toml"], "dev": ["pyproject.toml", "--group", "dev"]}
+    inputs |= {name: ["--group", name] for name in ("bench", "build", "sample")}
+    return max(call([*base, *given, "-o", LOCKS / f"{name}.lock"]) for name, given in inputs.items())
+
+
+COMMANDS = {"demo": demo, "test": test, "exhaustive": exhaustive, "bench": bench, "fmt": fmt, "lock": lock}
+
+
+def main():
+    """Run one command."""
+    listed = "\n".join(f"  {name:<11} {command.__doc__}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="dev.py", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"commands:\n{listed}"
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="passed on")
+    given = parser.parse_args()
+    try:
+        return COMMANDS[given.command](given.arguments)
+    except Failed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
