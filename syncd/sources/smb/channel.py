@@ -1,0 +1,329 @@
+"""One connection's data path: framing, message ids, credits, signatures, encryption, and replies handed to callbacks.
+
+Everything is done by the thread that calls; there is no reader thread and no hand-over per message. Requests are queued
+by send(), replies are parsed in place by receive(), which calls back for each. close() alone may come from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from struct import Struct
+
+from syncd.sources.smb import packets
+from syncd.sources.smb.crypto import Sealer, verify
+from syncd.sources.smb.errors import (
+    PENDING,
+    ChannelLost,
+    Meaning,
+    broken,
+    closed_by_peer,
+    closed_by_us,
+    lost_by,
+    meaning_of,
+    session_ended,
+    stalled,
+)
+from syncd.sources.smb.limits import MIB, SmbLimits
+from syncd.sources.smb.packets import (
+    CREDIT_UNIT,
+    FLAG_ASYNC,
+    FLAG_RELATED,
+    FLAG_SIGNED,
+    HEADER_SIZE,
+    NO_MESSAGE,
+    SIGNATURE_AT,
+    SIGNATURE_END,
+    ProtocolError,
+    pack_header,
+    unpack_header,
+)
+from syncd.sources.smb.session import Link, wait_for
+
+Callback = Callable[[int, memoryview, int, int], None]
+"""Takes one final reply: its NTSTATUS, and where it lies: view[start:end], header first. Valid during the call only."""
+
+_Waiting = tuple[int, Callback, int, float, int]
+"""An unanswered request: command, callback, charge, when it was sent, and what had been received by then."""
+
+Step = tuple[int, bytes, int, Callback]
+"""One request: command, packed body, credit charge, who takes the reply."""
+
+_CREDIT_TARGET = 8192
+_CREDIT_STEP = 256
+_FEWEST_CREDITS = 4
+_BUFFER = MIB
+_ROOM = MIB // 16
+_FRAME_LIMIT = 4 * MIB
+_LENGTH = Struct(">I")
+_PAD = b"\0" * 8
+
+
+class Channel:
+    """A share of a server over one connection. Raises ChannelLost from send() and receive() when it ends."""
+
+    def __init__(self, link: Link, limits: SmbLimits) -> None:
+        self.where = link.where
+        self.clock_offset_ns = link.clock_offset_ns
+        self.dialect = link.dialect
+        self.large_mtu = link.large_mtu
+        unit = _FRAME_LIMIT // 2 if link.large_mtu else CREDIT_UNIT
+        self.max_read = min(link.max_read, limits.read_size, unit)
+        self.max_transact = min(link.max_transact, limits.query_size, unit)
+        self.credits = link.credits
+        self.most_credits = link.credits
+        self.received = 0
+        self.latency_s = 0.0
+        self._owed = 0
+        self._sock = link.sock
+        self._session_id = link.session_id
+        self._tree_id = link.tree_id
+        self._signer = link.signer
+        self._sealer = link.sealer
+        self._flags = FLAG_SIGNED if link.signer is not None else 0
+        self._next_id = link.next_id
+        self._stall_s = limits.stall_s
+        self._waited_s = self._now = 0.0
+        self._skipped_after = 4 * limits.bytes_in_flight
+        self._waiting: dict[int, _Waiting] = {}
+        self._out = bytearray()
+        self._view = memoryview(bytearray(_BUFFER))
+        self._start = self._end = 0
+        self._closed = False
+
+    # --- state
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without their final reply."""
+        return len(self._waiting)
+
+    @property
+    def closed(self) -> bool:
+        """Whether shut() or close() was called."""
+        return self._closed
+
+    @property
+    def sealed(self) -> bool:
+        """Whether everything is encrypted."""
+        return self._sealer is not None
+
+    def charge(self, size: int) -> int:
+        """Return the credits that a request with `size` bytes of payload or reply costs (3.1.5.2)."""
+        return (max(size, 1) - 1) // CREDIT_UNIT + 1
+
+    def can_send(self, charge: int) -> bool:
+        """Return whether the credits cover `charge` now.
+
+        When nothing is in flight that could bring more, what there is becomes what affordable() goes by. Raises
+        ChannelLost when that is nothing at all.
+        """
+        if self.credits >= charge:
+            return True
+        if not self._waiting:
+            self.most_credits = self.credits
+            if self.credits < _FEWEST_CREDITS:
+                raise broken(self.where, f"it granted no more than {self.credits} credits")
+        return False
+
+    def affordable(self, credits_left_out: int) -> int:
+        """Return the largest payload of one request when the server grants no more than it has so far."""
+        return max(self.most_credits - credits_left_out, 1) * CREDIT_UNIT
+
+    def idle_and_alive(self) -> bool:
+        """Return whether an unused connection still is one: nothing to read, as no server speaks unasked."""
+        return not self._closed and not self._waiting and not wait_for(self._sock, 0)
+
+    # --- sending
+
+    def send(self, steps: Sequence[Step]) -> None:
+        """Queue one request, or several as one related compound; flush() or receive() puts them on the wire.
+
+        The caller sees to it that `credits` covers the sum of the charges.
+        """
+        last = len(steps) - 1
+        out: list[bytes] = []
+        total = 0
+        flags = self._flags
+        now = time.monotonic()
+        for index, (command, body, charge, callback) in enumerate(steps):
+            following = padding = 0
+            if index < last:
+                padding = -len(body) % 8
+                following = HEADER_SIZE + len(body) + padding
+            wanted = charge if index < last else charge + self._credits_to_ask()
+            message_id = self._next_id
+            header = pack_header(
+                command, charge if self.large_mtu else 0, wanted, flags, following, message_id, self._tree_id,
+                self._session_id,
+            )  # fmt: skip
+            message: bytes = b"".join((header, body, _PAD[:padding]))
+            if self._signer is not None:
+                signature = self._signer(message, message_id, False)
+                message = b"".join((message[:SIGNATURE_AT], signature, message[SIGNATURE_END:]))
+            out.append(message)
+            total += len(message)
+            self._waiting[message_id] = (command, callback, charge, now, self.received)
+            self._next_id += charge
+            self.credits -= charge
+            self._owed += charge
+            flags |= FLAG_RELATED
+        if self._sealer is not None:
+            sealed = self._sealer.seal(b"".join(out))
+            out, total = [sealed], len(sealed)
+        self._out += _LENGTH.pack(total)
+        for message in out:
+            self._out += message
+
+    def _credits_to_ask(self) -> int:
+        return _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
+
+    def flush(self) -> None:
+        """Put as much on the wire as it takes now."""
+        if self._closed:
+            raise ChannelLost(closed_by_us())
+        while self._out:
+            try:
+                sent = self._sock.send(self._out)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                raise self._lost(exc) from exc
+            del self._out[:sent]
+
+    # --- receiving
+
+    def receive(self, wait_s: float) -> bool:
+        """Send what is queued, take what has arrived and call back for each reply; wait at most `wait_s` for the first.
+
+        Returns whether anything arrived. Raises ChannelLost, also when nothing arrives for too long while requests are
+        in flight; only time spent waiting in here counts.
+        """
+        self.flush()
+        if not self._fill() and not self._wait(wait_s):
+            return False
+        self._waited_s = 0.0
+        self._now = time.monotonic()
+        try:
+            self._take_frames()
+        except ProtocolError as exc:
+            raise broken(self.where, str(exc)) from exc
+        if self._waiting and self.received - next(iter(self._waiting.values()))[4] > self._skipped_after:
+            raise broken(self.where, "it answers later requests and leaves one out")
+        return True
+
+    def _wait(self, wait_s: float) -> bool:
+        began = time.monotonic()
+        if wait_s > 0 and wait_for(self._sock, wait_s, to_send=bool(self._out)):
+            self.flush()
+            if self._fill():
+                return True
+        self._waited_s += time.monotonic() - began
+        if self._waiting and self._waited_s > self._stall_s:
+            raise stalled(self.where, self._stall_s)
+        if self._waiting and time.monotonic() - next(iter(self._waiting.values()))[3] > 3 * self._stall_s:
+            raise stalled(self.where, 3 * self._stall_s)
+        return False
+
+    def _fill(self) -> bool:
+        """Read once from the socket; False when there is nothing."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif len(self._view) - self._end < _ROOM:
+            self._make_room()
+        try:
+            count = self._sock.recv_into(self._view[self._end :])
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            raise self._lost(exc) from exc
+        if count == 0:
+            raise ChannelLost(closed_by_us()) if self._closed else closed_by_peer(self.where)
+        self._end += count
+        self.received += count
+        return True
+
+    def _make_room(self) -> None:
+        """Move what is there to the front; where one frame fills the buffer, take a bigger one."""
+        have = self._end - self._start
+        if have and self._start == 0:
+            grown = memoryview(bytearray(min(2 * len(self._view), _FRAME_LIMIT + MIB)))
+            grown[:have] = self._view[:have]
+            self._view = grown
+        elif have:
+            self._view[:have] = self._view[self._start : self._end]
+        self._start, self._end = 0, have
+
+    def _take_frames(self) -> None:
+        """Handle each whole frame in the buffer (2.1)."""
+        while self._end - self._start >= 4:
+            (length,) = _LENGTH.unpack_from(self._view, self._start)
+            if not HEADER_SIZE <= length <= _FRAME_LIMIT:
+                raise ProtocolError(f"a frame of {length} bytes")
+            first = self._start + 4
+            last = first + length
+            if last > self._end:
+                return
+            self._start = last
+            if self._sealer is None:
+                self._take_chain(self._view, first, last)
+            else:
+                self._take_sealed(self._sealer, self._view[first:last])
+
+    def _take_sealed(self, sealer: Sealer, frame: memoryview) -> None:
+        if frame[:4] != packets.SEALED_ID:
+            raise ProtocolError("a reply in the clear in an encrypted session")
+        plain = sealer.open(frame)
+        self._take_chain(plain, 0, len(plain))
+
+    def _take_chain(self, view: memoryview, start: int, end: int) -> None:
+        """Handle one reply, or the compounded ones of a frame."""
+        while True:
+            header = unpack_header(view, start, end)
+            following = header.next_command
+            self._take_reply(header, view, start, start + following if following else end)
+            if not following:
+                return
+            start += following
+
+    def _take_reply(self, header: packets.Header, view: memoryview, start: int, end: int) -> None:
+        status, command, granted, flags, _, message_id = header
+        if message_id == NO_MESSAGE:
+            return  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
+        waiting = self._waiting.get(message_id)
+        if waiting is None or waiting[0] != command:
+            raise ProtocolError("a reply that nobody asked for")
+        self.credits += granted
+        if status == PENDING and flags & FLAG_ASYNC:
+            return  # interim, not signed; the final reply has the same message id (3.2.5.1.5)
+        if self._signer is not None:
+            if not flags & FLAG_SIGNED:
+                raise ProtocolError("a reply without a signature")
+            if not verify(self._signer, view[start:end], message_id):
+                raise ProtocolError("a reply with a wrong signature")
+        del self._waiting[message_id]
+        if self.credits + self._owed > self.most_credits:
+            self.most_credits = self.credits + self._owed
+        self._owed -= waiting[2]
+        self.latency_s = self._now - waiting[3]
+        if status and meaning_of(status) is Meaning.SESSION_ENDED:
+            raise session_ended(status, self.where)
+        waiting[1](status, view, start, end)
+
+    # --- ending
+
+    def _lost(self, exc: OSError) -> ChannelLost:
+        return ChannelLost(closed_by_us()) if self._closed else lost_by(exc, self.where)
+
+    def shut(self) -> None:
+        """Make the thread that uses this channel fail soon; from any thread."""
+        self._closed = True
+        with contextlib.suppress(OSError):  # not connected any more
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection; the server closes whatever was open on it. Safe to repeat."""
+        self.shut()
+        self._sock.close()

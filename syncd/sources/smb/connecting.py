@@ -1,0 +1,71 @@
+"""From a server and a share to a Link, or to one error that says which hop failed and what to try."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from syncd.core.errors import SourceError, SourceUnavailable
+from syncd.sources.smb import packets
+from syncd.sources.smb.errors import Meaning, meaning_of
+from syncd.sources.smb.limits import SmbLimits
+from syncd.sources.smb.session import Attempt, Hop, Link, Server, SetupFailed, wait_for
+
+_SMB1_LOOK_S = 3.0
+
+
+class Establish:
+    """One attempt to reach a share; abort() ends it from another thread."""
+
+    def __init__(
+        self, server: Server, share: str, limits: SmbLimits, shares: Callable[[], list[str]] | None = None
+    ) -> None:
+        self._server = server
+        self._share = share
+        self._limits = limits
+        self._shares = shares
+        self._attempt = Attempt(server, share, limits)
+
+    def abort(self) -> None:
+        """Make run() fail soon."""
+        self._attempt.abort()
+
+    def run(self) -> Link:
+        """Return the link. Raises SourceUnavailable or SourceAuthFailed."""
+        try:
+            return self._attempt.run()
+        except SetupFailed as failed:
+            error = explained(failed, self._attempt, self._server)
+            if failed.hop is Hop.SHARE and failed.status and meaning_of(failed.status) is Meaning.NO_SHARE:
+                error.hint = self._share_hint() or error.hint
+            raise error from failed
+
+    def _share_hint(self) -> str:
+        names = self._shares() if self._shares is not None else []
+        return f"the server offers: {', '.join(names)}; put one of them into the mirror's source" if names else ""
+
+
+def explained(failed: SetupFailed, attempt: Attempt, server: Server) -> SourceError:
+    """Return the error of a failed set-up; a server that hung up without a word is asked whether it speaks SMB1."""
+    if failed.hop is Hop.NEGOTIATE and attempt.closed_early and speaks_smb1(server):
+        text = f"{server.where} speaks only SMB1, which is not safe to use"
+        return SourceUnavailable(text, hint="the server must speak SMB 2.1 or newer")
+    return failed.error
+
+
+def speaks_smb1(server: Server) -> bool:
+    """Return whether a server that hung up on SMB2 answers an SMB1 negotiate; False when that cannot be told."""
+    until = time.monotonic() + _SMB1_LOOK_S
+    try:
+        with socket.create_connection((server.host, server.port), timeout=_SMB1_LOOK_S) as sock:
+            sock.sendall(packets.SMB1_NEGOTIATE)
+            answer = b""
+            while len(answer) < 8 and wait_for(sock, until - time.monotonic()):
+                piece = sock.recv(8 - len(answer))
+                if not piece:
+                    break
+                answer += piece
+    except OSError:
+        return False
+    return answer[4:8] == packets.SMB1_ID

@@ -1,0 +1,124 @@
+"""Signatures and encryption of SMB2 messages, by what was negotiated ([MS-SMB2] 3.1.4.1, 3.1.4.3, 3.1.5.1).
+
+A message is signed with its signature field zero. Nothing here allocates more than the tag or the plain text.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from struct import Struct
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from syncd.sources.smb.packets import (
+    DIALECT_300,
+    DIALECT_311,
+    SEALED_ID,
+    SIGNATURE_AT,
+    SIGNATURE_END,
+    TRANSFORM_SIZE,
+    ProtocolError,
+)
+
+# 2.2.3.1.7 signing algorithms, 2.2.3.1.2 ciphers
+HMAC_SHA256, AES_CMAC, AES_GMAC = 0, 1, 2
+AES_128_CCM, AES_128_GCM, AES_256_CCM, AES_256_GCM = 1, 2, 3, 4
+
+Buffer = bytes | bytearray | memoryview
+
+_FROM_US = b"\0\0\0\0"
+_FROM_SERVER = b"\1\0\0\0"
+_ZEROS = b"\0" * 16
+
+
+class Signer(Protocol):
+    """Computes the signature of one message whose signature field is zero."""
+
+    def __call__(self, message: Buffer, message_id: int, from_server: bool) -> bytes: ...
+
+
+def make_signer(dialect: int, algorithm: int | None, key: bytes) -> Signer:
+    """Return the signer of a session. algorithm: as negotiated with 3.1.1, None when the server named none."""
+    if dialect >= DIALECT_311 and algorithm is not None:
+        return {HMAC_SHA256: _hmac_signer, AES_CMAC: _cmac_signer, AES_GMAC: _gmac_signer}[algorithm](key)
+    return _cmac_signer(key) if dialect >= DIALECT_300 else _hmac_signer(key)
+
+
+def _gmac_signer(key: bytes) -> Signer:
+    encrypt = AESGCM(key).encrypt
+
+    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:
+        nonce = message_id.to_bytes(8, "little") + (_FROM_SERVER if from_server else _FROM_US)
+        return encrypt(nonce, b"", message)
+
+    return sign
+
+
+def _cmac_signer(key: bytes) -> Signer:
+    fresh = CMAC(AES(key))
+
+    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:  # noqa: ARG001
+        mac = fresh.copy()
+        mac.update(bytes(message))
+        return mac.finalize()
+
+    return sign
+
+
+def _hmac_signer(key: bytes) -> Signer:
+    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:  # noqa: ARG001
+        return hmac.digest(key, message, "sha256")[:16]
+
+    return sign
+
+
+def verify(signer: Signer, message: memoryview, message_id: int) -> bool:
+    """Return whether a reply's signature is the server's. The signature field is zero afterwards."""
+    claimed = bytes(message[SIGNATURE_AT:SIGNATURE_END])
+    message[SIGNATURE_AT:SIGNATURE_END] = _ZEROS
+    return hmac.compare_digest(signer(message, message_id, True), claimed)
+
+
+# ProtocolId Signature Nonce OriginalMessageSize Reserved Flags SessionId (2.2.41)
+_TRANSFORM = Struct("<4s16s16sIHHQ")
+_AUTHENTICATED = Struct("<16sIHHQ")
+_AUTHENTICATED_AT = 20
+
+
+class Sealer:
+    """Encrypts and decrypts whole messages of one session; nonces count up from a random start and never repeat."""
+
+    def __init__(self, cipher: int, encrypt_key: bytes, decrypt_key: bytes, session_id: int) -> None:
+        gcm = cipher in {AES_128_GCM, AES_256_GCM}
+        self._nonce_size = 12 if gcm else 11
+        self._encrypt = AESGCM(encrypt_key).encrypt if gcm else AESCCM(encrypt_key).encrypt
+        self._decrypt = AESGCM(decrypt_key).decrypt if gcm else AESCCM(decrypt_key).decrypt
+        self._session_id = session_id
+        self._counter = int.from_bytes(os.urandom(self._nonce_size), "little")
+
+    def seal(self, message: Buffer) -> bytes:
+        """Return the message as a transform header and cipher text."""
+        self._counter = (self._counter + 1) % (1 << (8 * self._nonce_size))
+        nonce = self._counter.to_bytes(self._nonce_size, "little")
+        rest = _AUTHENTICATED.pack(nonce, len(message), 0, 1, self._session_id)
+        sealed = self._encrypt(nonce, message, rest)
+        return b"".join((SEALED_ID, sealed[-16:], rest, sealed[:-16]))
+
+    def open(self, view: memoryview) -> memoryview:
+        """Return the plain text of one whole frame, writable. Raises ProtocolError when it is not the server's."""
+        if len(view) <= TRANSFORM_SIZE:
+            raise ProtocolError("an encrypted reply that is too short")
+        _, tag, nonce, size, _, flags, session_id = _TRANSFORM.unpack_from(view)
+        if flags != 1 or session_id != self._session_id or size != len(view) - TRANSFORM_SIZE:
+            raise ProtocolError("an encrypted reply with a wrong header")
+        sealed = b"".join((view[TRANSFORM_SIZE:], tag))
+        try:
+            plain = self._decrypt(nonce[: self._nonce_size], sealed, view[_AUTHENTICATED_AT:TRANSFORM_SIZE])
+        except InvalidTag:
+            raise ProtocolError("an encrypted reply that was tampered with") from None
+        return memoryview(plain)

@@ -1,0 +1,149 @@
+"""Connections to one share: made when needed, kept while idle, replaced when lost; no password is hammered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from syncd.core.errors import SourceAuthFailed, SourceUnavailable
+from syncd.sources.smb.channel import Channel
+from syncd.sources.smb.connecting import Establish
+from syncd.sources.smb.errors import closed_by_us
+from syncd.sources.smb.limits import SmbLimits
+
+_MOST_IDLE = 4
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_REFUSED_FOR_S = 3600.0
+
+
+class Pool:
+    """Thread-safe. close() makes every other call end with SourceUnavailable, those waiting in a channel too."""
+
+    def __init__(
+        self, establish: Callable[[], Establish], password: Callable[[], str] | None, limits: SmbLimits
+    ) -> None:
+        self._establish = establish
+        self._password = password
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._login = threading.Lock()
+        self._closed = threading.Event()
+        self._idle: list[Channel] = []
+        self._used: set[Channel] = set()
+        self._attempts: set[Establish] = set()
+        self._refusal: tuple[SourceAuthFailed, bytes, float] | None = None
+        self._key = secrets.token_bytes(16)
+
+    def channel(self, *, again: bool = False) -> Channel:
+        """Return a channel for the caller's own use until give_back() or its close().
+
+        again: one was lost just now, so that trying for some time is right. Raises SourceUnavailable, SourceAuthFailed.
+        """
+        idle = self._take_idle()
+        if idle is not None:
+            return idle
+        deadline = time.monotonic() + (self._limits.reconnect_s if again else 0)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return self._connect()
+            except SourceUnavailable:
+                if time.monotonic() + pause_s >= deadline:
+                    raise
+            self.pause(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+            self.raise_if_closed()
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def give_back(self, channel: Channel) -> None:
+        """Keep an idle channel for the next caller."""
+        with self._lock:
+            self._used.discard(channel)
+            if not self._closed.is_set() and len(self._idle) < _MOST_IDLE and channel.in_flight == 0:
+                self._idle.append(channel)
+                return
+        channel.close()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; close() ends it."""
+        self._closed.wait(seconds)
+
+    def raise_if_closed(self) -> None:
+        """Raise SourceUnavailable once close() was called."""
+        if self._closed.is_set():
+            raise closed_by_us()
+
+    def close(self) -> None:
+        """End everything; safe to repeat, from any thread."""
+        with self._lock:
+            self._closed.set()
+            idle, self._idle = self._idle, []
+            used, attempts = list(self._used), list(self._attempts)
+        for channel in idle:
+            channel.close()
+        for channel in used:
+            channel.shut()  # its own thread closes it
+        for attempt in attempts:
+            attempt.abort()
+
+    # --- inside
+
+    def _take_idle(self) -> Channel | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                channel = self._idle.pop()
+                self._used.add(channel)
+            if channel.idle_and_alive():
+                return channel
+            self._drop(channel)
+
+    def _drop(self, channel: Channel) -> None:
+        with self._lock:
+            self._used.discard(channel)
+        channel.close()
+
+    def _connect(self) -> Channel:
+        """Log in; one at a time, so that a password that is refused is tried once and not once a thread."""
+        with self._login:
+            self._refuse_again()
+            attempt = self._establish()
+            with self._lock:
+                self.raise_if_closed()
+                self._attempts.add(attempt)
+            try:
+                channel = Channel(attempt.run(), self._limits)
+            except SourceAuthFailed as exc:
+                self._refusal = (exc, self._fingerprint(), time.monotonic())
+                raise
+            finally:
+                with self._lock:
+                    self._attempts.discard(attempt)
+        with self._lock:
+            if not self._closed.is_set():
+                self._used.add(channel)
+                self._used = {used for used in self._used if not used.closed}
+                return channel
+        channel.close()
+        raise closed_by_us()
+
+    def _refuse_again(self) -> None:
+        """Raise the last refusal as long as it would be the same password within the hour."""
+        self.raise_if_closed()
+        if self._refusal is None:
+            return
+        error, secret, at = self._refusal
+        if time.monotonic() - at < _REFUSED_FOR_S and hmac.compare_digest(secret, self._fingerprint()):
+            raise SourceAuthFailed(error.message, hint=error.hint)
+        self._refusal = None
+
+    def _fingerprint(self) -> bytes:
+        """Tell one password from another without keeping it."""
+        password = self._password() if self._password is not None else ""
+        return hashlib.blake2b(password.encode(), key=self._key).digest()

@@ -1,0 +1,327 @@
+"""Reading files over one channel: small ones in one round trip each, large ones in ranges, all of them interleaved.
+
+A small file is CREATE + READ + CLOSE as one related compound. A large one is CREATE and its first READ, further READs
+pipelined within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
+the check that the file did not change while it was read; CREATE's against the listing's, that it is still that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from syncd.core.errors import EntryChanged, EntryUnreadable, Scope, SyncdError
+from syncd.core.model import Wanted
+from syncd.core.reasons import Reason
+from syncd.ports import Failed, Fetched, Outcome, Sink
+from syncd.sources.smb import packets
+from syncd.sources.smb.channel import Channel, Step
+from syncd.sources.smb.errors import END_OF_FILE, Meaning, entry_error, meaning_of, timed_out
+from syncd.sources.smb.limits import SmbLimits
+from syncd.sources.smb.packets import CLOSE, CREATE, READ, Opened, pack_close, pack_create, pack_read
+
+_ACCESS = packets.FILE_READ_DATA | packets.FILE_READ_ATTRIBUTES
+_OPTIONS = packets.OPTION_FILE | packets.OPTION_REPARSE
+_SHARED = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
+_BUSY_TRIES = 5
+_FEWEST_FILES = 8
+_SLOW_S, _QUICK_S = 1.0, 0.5
+
+
+class FileRead:
+    """One wanted file on its way, over as many connections as it takes.
+
+    retry: done for now, but to be begun again. stop: what the sink raised that ends more than this file.
+    given_up: it was in flight too often when a connection broke.
+    """
+
+    __slots__ = (
+        "_lane", "_make_sink", "_opened", "_sink", "_stash", "busy", "closing", "delivered", "error", "given_up",
+        "handle", "losses", "next", "path", "pending", "retry", "stop", "wanted",
+    )  # fmt: skip
+
+    _lane: ReadLane  # since begin()
+
+    def __init__(self, wanted: Wanted, path: str, make_sink: Callable[[Wanted], Sink]) -> None:
+        self.wanted = wanted
+        self.path = path
+        self.delivered = wanted.offset
+        self.losses = 0
+        self.busy = 0
+        self.given_up = False
+        self.stop: BaseException | None = None
+        self._make_sink = make_sink
+        self._sink: Sink | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget everything that belongs to one connection."""
+        self.next = self.delivered
+        self.pending = 0
+        self.closing = False
+        self.handle: bytes | None = None
+        self.error: SyncdError | None = None
+        self.retry = False
+        self._opened: Opened | None = None
+        self._stash: dict[int, bytes] = {}
+
+    # --- what the lane calls
+
+    def begin(self, lane: ReadLane, inline: int) -> list[Step]:
+        """Return the requests to start with, for at most `inline` bytes; CLOSE is among them if these are all."""
+        self._reset()
+        self._lane = lane
+        size = self.wanted.fingerprint.size
+        first = min(size - self.delivered, inline)
+        steps: list[Step] = [(CREATE, pack_create(self.path, _ACCESS, _OPTIONS), 1, self._on_create)]
+        if first > 0:
+            charge = lane.channel.charge(first)
+            steps.append(
+                (READ, pack_read(first, self.delivered), charge, partial(self._on_range, self.delivered, first))
+            )
+            self.next = self.delivered + first
+            self.pending = 1
+        if self.next >= size:
+            steps.append((CLOSE, pack_close(), 1, self._on_close))
+            self.closing = True
+        return steps
+
+    def range(self, handle: bytes, length: int) -> Step:
+        """Return the request for the next range."""
+        offset = self.next
+        self.next += length
+        self.pending += 1
+        body = pack_read(length, offset, handle)
+        return (READ, body, self._lane.channel.charge(length), partial(self._on_range, offset, length))
+
+    def closing_step(self, handle: bytes) -> Step:
+        """Return the request that closes the file."""
+        body = pack_close(handle)
+        self.handle = None
+        return (CLOSE, body, 1, self._on_close)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that no range has been asked for yet; 0 once something went wrong."""
+        return 0 if self.error or self.stop else self.wanted.fingerprint.size - self.next
+
+    def lost(self, allowed: int) -> None:
+        """The connection broke while this was in flight: fail it after too many times, else it may begin again."""
+        self.losses += 1
+        self._reset()
+        if self.losses > allowed:
+            self.given_up = True
+            self.error = timed_out(self.wanted.path)
+
+    # --- replies
+
+    def _on_create(self, status: int, view: memoryview, start: int, end: int) -> None:
+        if status:
+            self._fail_with(status)
+            return
+        opened = self._opened = packets.unpack_create(view, start, end)
+        if opened.attributes & packets.ATTRIBUTE_REPARSE:
+            text = f'"{self.wanted.path}" is a link or junction, which syncd does not follow'
+            self.error = EntryUnreadable(text, reason=Reason.LINK)
+        elif opened.attributes & _SHARED:
+            self.error = EntryChanged(f'"{self.wanted.path}" is no regular file any more')
+        elif not self._is_wanted(opened.size, opened.mtime_ns):
+            self.error = self._changed("since it was listed")
+        self.handle = opened.file_id
+
+    def _on_range(self, offset: int, length: int, status: int, view: memoryview, start: int, end: int) -> None:
+        self.pending -= 1
+        if self.error is not None or self.stop is not None:
+            pass
+        elif status:
+            self._fail_with(status)
+        else:
+            first, last = packets.unpack_read(view, start, end)
+            if last - first > length:
+                raise packets.ProtocolError("a READ reply with more than was asked for")
+            if last == first:
+                self._fail_with(END_OF_FILE)
+            elif offset == self.delivered:
+                self._deliver(view[first:last])
+                if last - first < length:
+                    self._ask_again(self.delivered)
+                elif self._stash:
+                    self._deliver_stashed()
+            elif last - first < length:
+                self._ask_again(self.delivered)
+            else:
+                self._stash[offset] = bytes(view[first:last])
+        self._lane.came(self, length)
+
+    def _on_close(self, status: int, view: memoryview, start: int, end: int) -> None:
+        self.closing = False
+        if status == 0:
+            self.handle = None
+            if self.error is None and self.stop is None:
+                self._judge(packets.unpack_close(view, start, end))
+        elif self.error is None:
+            self._fail_with(status)
+        self._lane.advance(self)
+
+    # --- deciding
+
+    def _judge(self, closed: packets.Closed) -> None:
+        opened, wanted = self._opened, self.wanted.fingerprint
+        if opened is None:
+            raise packets.ProtocolError("a CLOSE reply before that of CREATE")
+        if self.delivered < wanted.size:
+            self.retry = True  # the server gave less than asked for, yet not at the end: go on in ranges
+            return
+        if not closed.queried:
+            self.error = EntryUnreadable(f'"{self.wanted.path}": the server does not tell its size and time at the end')
+        elif not self._is_wanted(closed.size, closed.mtime_ns) or closed.ctime_ns != opened.ctime_ns:
+            self.error = self._changed("while it was read")
+        else:
+            self.sink()  # a file of no bytes has its sink made too
+
+    def _is_wanted(self, size: int, mtime_ns: int) -> bool:
+        wanted = self.wanted.fingerprint
+        return size == wanted.size and mtime_ns == wanted.mtime_ns
+
+    def _changed(self, when: str) -> SyncdError:
+        return EntryChanged(f'"{self.wanted.path}" changed {when}', hint="it is fetched again by the next run")
+
+    def _fail_with(self, status: int) -> None:
+        if meaning_of(status) is Meaning.BUSY and self.busy < _BUSY_TRIES:
+            self.busy += 1
+            self.retry = True
+        if self.error is None:
+            self.error = entry_error(status, self.wanted.path)
+
+    def _ask_again(self, offset: int) -> None:
+        """The server gave less than asked for: what follows `offset` is asked for anew, later replies are dropped."""
+        self._stash.clear()
+        self.next = offset
+
+    # --- delivering
+
+    def sink(self) -> Sink | None:
+        """Return the sink, made before the first byte; None when making it failed, which is noted."""
+        if self._sink is None:
+            try:
+                self._sink = self._make_sink(self.wanted)
+            except SyncdError as exc:
+                self._refused(exc)
+        return self._sink
+
+    def _deliver(self, chunk: memoryview | bytes) -> None:
+        sink = self._sink or self.sink()
+        if sink is None:
+            return
+        try:
+            sink.write(memoryview(chunk))
+        except SyncdError as exc:
+            self._refused(exc)
+            return
+        self.delivered += len(chunk)
+        self._lane.delivered += len(chunk)
+        self.losses = self.busy = 0
+
+    def _refused(self, exc: SyncdError) -> None:
+        if exc.scope is Scope.FILE:
+            self.error = exc
+        else:
+            self.stop = exc
+
+    def _deliver_stashed(self) -> None:
+        while self.delivered in self._stash and self.error is None and self.stop is None:
+            self._deliver(self._stash.pop(self.delivered))
+
+    def outcome(self) -> Outcome:
+        """Return what became of it, once nothing of it is in flight and the server holds no handle of ours."""
+        if self.error is not None:
+            return Failed(self.wanted, self.error)
+        return Fetched(self.wanted, self.wanted.fingerprint)  # _judge() found size and mtime equal
+
+
+class ReadLane:
+    """The files in flight on one channel; fewer while the server is slow to answer."""
+
+    def __init__(self, channel: Channel, limits: SmbLimits) -> None:
+        self.channel = channel
+        self.files: dict[FileRead, None] = {}
+        self.done: list[FileRead] = []
+        self.delivered = 0
+        self._limits = limits
+        self._unclosed: list[FileRead] = []
+        self._large: dict[FileRead, None] = {}
+        self._bytes = 0
+        self._most_files = limits.files_in_flight
+        self._most_bytes = limits.bytes_in_flight
+        self._paced_at = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another file may be started."""
+        return len(self.files) < self._most_files and self._bytes < self._most_bytes
+
+    def try_start(self, file: FileRead) -> bool:
+        """Send the first requests of a file; False when the credits do not allow that now."""
+        channel = self.channel
+        inline = min(channel.max_read, channel.affordable(2))
+        first = min(file.wanted.fingerprint.size - file.delivered, inline)
+        if not channel.can_send(2 + channel.charge(first)):
+            return False
+        steps = file.begin(self, inline)
+        self.files[file] = None
+        self._bytes += first
+        if not file.closing:
+            self._large[file] = None
+        channel.send(steps)
+        return True
+
+    def feed(self) -> None:
+        """Close what is to be closed, then ask for further ranges of the large files, the oldest file first.
+
+        As far as window and credits go.
+        """
+        channel = self.channel
+        while self._unclosed and channel.can_send(1):
+            file = self._unclosed.pop()
+            if file.handle is not None:
+                channel.send([file.closing_step(file.handle)])
+        longest = min(channel.max_read, channel.affordable(0))
+        for file in self._large:
+            while file.handle is not None and file.unread > 0 and self._bytes < self._most_bytes:
+                length = min(file.unread, longest)
+                ahead = file.next + length - file.delivered
+                if ahead > self._limits.file_window or not channel.can_send(channel.charge(length)):
+                    break
+                self._bytes += length
+                channel.send([file.range(file.handle, length)])
+
+    def came(self, file: FileRead, length: int) -> None:
+        """A range was answered."""
+        self._bytes -= length
+        self.advance(file)
+
+    def advance(self, file: FileRead) -> None:
+        """Close a file that has all its bytes or failed; it is done when the server holds no handle of it."""
+        if file.closing or file.pending or file.unread > 0:
+            return
+        self._large.pop(file, None)
+        if file.handle is not None:
+            file.closing = True
+            self._unclosed.append(file)
+            return
+        del self.files[file]
+        self.done.append(file)
+
+    def pace(self, now: float) -> None:
+        """Fit the amounts in flight to how long the server takes to answer, so that nobody queues behind us."""
+        latency = self.channel.latency_s
+        if now - self._paced_at < max(latency, 0.05):
+            return
+        self._paced_at = now
+        limits = self._limits
+        if latency > _SLOW_S:
+            self._most_files = max(self._most_files // 2, _FEWEST_FILES)
+            self._most_bytes = max(self._most_bytes // 2, 2 * self.channel.max_read)
+        elif latency < _QUICK_S:
+            self._most_files = min(self._most_files * 2, limits.files_in_flight)
+            self._most_bytes = min(self._most_bytes * 2, limits.bytes_in_flight)

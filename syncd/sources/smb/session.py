@@ -1,0 +1,543 @@
+"""The hand-over from smbprotocol: it sets a session up (negotiate, login, keys, tree connect), we take its socket.
+
+This is the only module that touches smbprotocol's internals; its version is pinned exactly, and
+tests/unit/test_smb_session.py names every attribute used here. smbprotocol's transport is replaced by our own, because
+its own has no deadlines, trusts any frame length and accepts unsigned replies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from smbprotocol.connection import Connection
+from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
+from smbprotocol.session import Session
+from smbprotocol.tree import TreeConnect
+
+from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
+from syncd.sources.smb import packets
+from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, make_signer
+from syncd.sources.smb.errors import (
+    Meaning,
+    login_refused,
+    meaning_of,
+    status_name,
+    unreachable,
+    unresolved,
+)
+from syncd.sources.smb.limits import SmbLimits
+
+# smbprotocol logs a traceback when its reader thread meets a reply it cannot parse; we report that ourselves.
+logging.getLogger("smbprotocol").addHandler(logging.NullHandler())
+logging.getLogger("smbprotocol").propagate = False
+logging.getLogger("spnego").addHandler(logging.NullHandler())
+logging.getLogger("spnego").propagate = False
+
+_FRAME_LIMIT = 1 << 20
+_FIRST_CREDITS = 512
+_GUEST, _NULL = 0x1, 0x2
+_SIGNED_COMMANDS = frozenset({packets.TREE_CONNECT, packets.IOCTL, packets.ECHO})
+_ADDRESSES = 4
+_READER_END_S = 2.0
+_LOOK_S = 0.25
+
+
+class Hop(Enum):
+    """The steps of a set-up, in order."""
+
+    NAME = "name"
+    TCP = "tcp"
+    NEGOTIATE = "negotiate"
+    LOGIN = "login"
+    SHARE = "share"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where and as whom to log in. password is asked at each login; it and secret_hint may be left out."""
+
+    host: str
+    port: int
+    username: str
+    domain: str = ""
+    password: Callable[[], str] | None = None
+    encrypt: bool = False
+    auth: str = "negotiate"
+    secret_hint: str = ""
+
+    @property
+    def where(self) -> str:
+        """host:port as it is written in messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(slots=True)
+class Link:
+    """An established session with one share, its socket free for our own use (non-blocking).
+
+    next_id: the next message id; credits: how many ids from there the server lets us use now.
+    Exactly one of signer and sealer is set.
+    """
+
+    sock: socket.socket
+    where: str
+    dialect: int
+    session_id: int
+    tree_id: int
+    signer: Signer | None
+    sealer: Sealer | None
+    next_id: int
+    credits: int
+    large_mtu: bool
+    max_read: int
+    max_transact: int
+    clock_offset_ns: int
+
+
+class SetupFailed(Exception):
+    """A session could not be set up. `hop` is where it ended, `status` the server's answer (0: there was none)."""
+
+    def __init__(self, hop: Hop, error: SourceError, status: int = 0) -> None:
+        super().__init__(error.message)
+        self.hop = hop
+        self.error = error
+        self.status = status
+
+
+class Attempt:
+    """One attempt to set a session up. `abort()` ends it from another thread; `negotiated` is known from then on."""
+
+    def __init__(self, server: Server, share: str, limits: SmbLimits) -> None:
+        self._server = server
+        self._share = share
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.setup_s
+        self._transport: _Transport | None = None
+        self._connection: Any = None
+        self._aborted = False
+        self.negotiated: packets.Negotiated | None = None
+        self.seen: dict[Hop, str] = {}
+
+    def abort(self) -> None:
+        """Make run() fail soon."""
+        self._aborted = True
+        if self._transport is not None:
+            self._transport.shut()
+
+    @property
+    def closed_early(self) -> bool:
+        """Whether the server hung up without a word."""
+        return self._transport is not None and self._transport.closed_early
+
+    def run(self) -> Link:
+        """Set the session up. Raises SetupFailed by the deadline at the latest."""
+        addresses = resolve(self._server.host, self._server.port, self._limits.resolve_s)
+        self.seen[Hop.NAME] = ", ".join(str(address[4][0]) for address in addresses)
+        self._transport = transport = _Transport(addresses, self._server.where, self._deadline, self._limits.connect_s)
+        if self._aborted:
+            raise SetupFailed(Hop.TCP, SourceUnavailable("the source was closed"))
+        try:
+            return self._link(transport)
+        except BaseException:
+            transport.shut()
+            if self._connection is not None and (reader := _reader_of(self._connection)) is not None:
+                reader.join(_READER_END_S)
+            transport.close()
+            raise
+
+    def _link(self, transport: _Transport) -> Link:
+        connection = self._negotiate(transport)
+        session = self._login(connection, transport)
+        tree = self._tree(session, transport)
+        offset_ns = self.negotiated.system_time_ns - transport.negotiated_at_ns if self.negotiated else 0
+        try:
+            transport.end_after_next()
+            connection.echo(session.session_id, timeout=self._left(), credit_request=_FIRST_CREDITS)
+            _reader_of(connection).join(self._left())
+        except Exception as exc:
+            raise self._broken(Hop.SHARE, transport, exc) from exc
+        return _take_over(connection, session, tree, transport.release(), self._server.where, offset_ns)
+
+    def _left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.1)
+
+    def _negotiate(self, transport: _Transport) -> Any:
+        self._connection = connection = _Connection(transport, self._server)
+        highest = self._limits.dialect or None
+        try:
+            connection.connect(dialect=highest, timeout=self._left())
+        except OSError as exc:
+            raise SetupFailed(Hop.TCP, unreachable(exc, self._server.where)) from exc
+        except SMBResponseException as exc:
+            status = int(exc.status)
+            text = f"{self._server.where} speaks no SMB dialect that syncd does ({status_name(status)})"
+            raise SetupFailed(Hop.NEGOTIATE, SourceUnavailable(text, hint=_OLD_HINT), status) from exc
+        except Exception as exc:
+            raise self._broken(Hop.NEGOTIATE, transport, exc) from exc
+        self.negotiated = transport.negotiated
+        self.seen[Hop.TCP] = f"connected to {transport.peer}"
+        return connection
+
+    def _login(self, connection: Any, transport: _Transport) -> Any:
+        server = self._server
+        user = f"{server.domain}\\{server.username}" if server.domain else server.username
+        password = server.password() if server.password is not None else None
+        try:
+            session = Session(connection, user, password, require_encryption=server.encrypt, auth_protocol=server.auth)
+            session.connect()
+        except SMBResponseException as exc:
+            raise SetupFailed(Hop.LOGIN, self._refused(int(exc.status)), int(exc.status)) from exc
+        except SMBAuthenticationError as exc:
+            text = f'no login as "{server.username}" at {server.where} is possible: {exc}'
+            raise SetupFailed(Hop.LOGIN, SourceAuthFailed(text, hint=server.secret_hint or _LOGIN_HINT)) from exc
+        except Exception as exc:
+            raise self._weak(transport) or self._broken(Hop.LOGIN, transport, exc) from exc
+        weak = self._weak(transport)
+        if weak is not None:
+            raise weak
+        return session
+
+    def _refused(self, status: int) -> SourceError:
+        if meaning_of(status) in {Meaning.LOGIN_REFUSED, Meaning.DENIED}:
+            return login_refused(status, self._server.username, self._server.where, self._server.secret_hint)
+        return SourceUnavailable(f"{self._server.where} did not let us log in now ({status_name(status)})")
+
+    def _weak(self, transport: _Transport) -> SetupFailed | None:
+        """A guest or anonymous session proves nothing about either side: never used (P18)."""
+        server = self._server
+        if transport.session_flags & (_GUEST | _NULL):
+            text = (
+                f'{server.where} does not know "{server.username}" and logs it in as guest; guest sessions are refused'
+            )
+            return SetupFailed(Hop.LOGIN, SourceAuthFailed(text, hint=server.secret_hint or _LOGIN_HINT))
+        return None
+
+    def _tree(self, session: Any, transport: _Transport) -> Any:
+        tree = TreeConnect(session, f"\\\\{self._server.host}\\{self._share}")
+        try:
+            tree.connect(require_secure_negotiate=True)
+        except SMBResponseException as exc:
+            raise SetupFailed(Hop.SHARE, self._no_share(int(exc.status)), int(exc.status)) from exc
+        except Exception as exc:
+            raise self._broken(Hop.SHARE, transport, exc) from exc
+        if tree.is_dfs_share:
+            text = f'the share "{self._share}" at {self._server.where} is a DFS root, which could send us elsewhere'
+            raise SetupFailed(Hop.SHARE, SourceUnavailable(text, hint="name the server and share that hold the files"))
+        return tree
+
+    def _no_share(self, status: int) -> SourceError:
+        meaning = meaning_of(status)
+        share, where, user = self._share, self._server.where, self._server.username
+        if meaning is Meaning.NO_SHARE:
+            text = f'there is no share "{share}" at {where} ({status_name(status)})'
+            return SourceUnavailable(text, hint="check the share in the mirror's source")
+        if meaning is Meaning.DENIED:
+            text = f'"{user}" may not use the share "{share}" at {where} ({status_name(status)})'
+            return SourceAuthFailed(text, hint="give the user access to the share on the server")
+        return SourceUnavailable(f'the share "{share}" at {where} cannot be used now ({status_name(status)})')
+
+    def _broken(self, hop: Hop, transport: _Transport, exc: BaseException) -> SetupFailed:
+        if self._aborted:
+            return SetupFailed(hop, SourceUnavailable("the source was closed"))
+        if transport.failure is not None:
+            return SetupFailed(hop, transport.failure)
+        if isinstance(exc, SMBException) and "encryption is required" in str(exc):
+            text = f"{self._server.where} cannot encrypt, and encryption is asked for"
+            return SetupFailed(
+                hop, SourceAuthFailed(text, hint="turn on encryption at the server, or off for this mirror")
+            )
+        text = f"the answer of {self._server.where} cannot be understood ({type(exc).__name__}: {exc})"
+        return SetupFailed(hop, SourceUnavailable(text, hint="run syncd doctor"))
+
+
+_OLD_HINT = "the server must speak SMB 2.1 or newer"
+_LOGIN_HINT = "check user and password_file"
+_OTHER_HINT = "check the port in the mirror's source: it must be the SMB server's"
+
+
+def resolve(host: str, port: int, timeout_s: float) -> list[Any]:
+    """Return the addresses of a host as getaddrinfo has them. Raises SetupFailed within `timeout_s`."""
+    answer: list[Any] = []
+    failure: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            answer.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as exc:
+            failure.append(exc if isinstance(exc, OSError) else OSError(str(exc)))
+
+    worker = threading.Thread(target=look_up, name="resolve", daemon=True)
+    worker.start()
+    worker.join(timeout_s)
+    if answer:
+        return answer[:_ADDRESSES]
+    raise SetupFailed(Hop.NAME, unresolved(failure[0] if failure else None, host))
+
+
+class _Connection(Connection):  # type: ignore[misc]
+    """smbprotocol's connection on a transport of ours: connect() assigns `transport`, and gets ours instead."""
+
+    def __init__(self, transport: _Transport, server: Server) -> None:
+        self._ours = transport
+        super().__init__(uuid.uuid4(), server.host, server.port, require_signing=True)
+
+    @property
+    def transport(self) -> _Transport:
+        return self._ours
+
+    @transport.setter
+    def transport(self, made: object) -> None:
+        """Drop what smbprotocol made (it has no socket yet)."""
+
+
+class _Transport:
+    """What smbprotocol.transport.Tcp is to a Connection, with deadlines, bounds and signatures asked for.
+
+    recv() never raises: a failure is kept in `failure`, the end is b"", and smbprotocol's reader thread ends cleanly.
+    """
+
+    def __init__(self, addresses: list[Any], where: str, deadline: float, connect_s: float) -> None:
+        self._addresses = addresses
+        self._where = where
+        self._deadline = deadline
+        self._connect_s = connect_s
+        self._sock: socket.socket | None = None
+        self._last = False
+        self._ended = False
+        self._lock = threading.Lock()
+        self._closed = False
+        self.connected = False
+        self.failure: SourceError | None = None
+        self.negotiated: packets.Negotiated | None = None
+        self.negotiated_at_ns = 0
+        self.session_flags = 0
+        self.closed_early = False
+        self.peer = ""
+
+    # --- what smbprotocol calls
+
+    def connect(self) -> None:
+        """Connect to the first address that answers. Raises OSError."""
+        until = min(time.monotonic() + self._connect_s, self._deadline)
+        error: OSError = TimeoutError()
+        for family, kind, protocol, _, address in self._addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._connect_one(sock, address, until)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as exc:
+                sock.close()
+                error = exc
+                continue
+            self._sock, self.peer, self.connected = sock, str(address[0]), True
+            return
+        raise error
+
+    def send(self, header: Any) -> None:
+        """Send one message, framed (2.1)."""
+        payload = header if isinstance(header, bytes) else header.pack()
+        if self._sock is None or not self.connected:
+            raise SMBException("not connected")
+        self._sock.settimeout(max(self._deadline - time.monotonic(), 0.1))
+        self._sock.sendall(struct.pack(">I", len(payload)) + payload)
+
+    def recv(self, timeout: float) -> bytes:  # noqa: ARG002
+        """Return the next message, b"" at the end."""
+        if self._ended:
+            return b""
+        frame = self._frame()
+        if frame:
+            self._note(frame)
+        if self.failure is not None:
+            self.connected = False
+            return b""
+        self._ended = self._last
+        return frame
+
+    def close(self) -> None:
+        """Close the socket, unless it was released. By smbprotocol's reader thread, or when that has ended."""
+        self.shut()
+        with self._lock:
+            sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    # --- what we call
+
+    def shut(self) -> None:
+        """Wake whoever waits for the socket, for good; from any thread."""
+        with self._lock:
+            self._closed = True
+            self.connected = False
+            if self._sock is not None:
+                with contextlib.suppress(OSError):  # not connected (any more): there is nobody to wake
+                    self._sock.shutdown(socket.SHUT_RDWR)
+
+    def end_after_next(self) -> None:
+        """Let the message after this call be the last that smbprotocol reads."""
+        self._last = True
+
+    def release(self) -> socket.socket:
+        """Give the socket away, non-blocking. Raises SetupFailed when it was closed meanwhile."""
+        with self._lock:
+            sock, self._sock = self._sock, None
+        if sock is None:
+            raise SetupFailed(Hop.SHARE, self.failure or SourceUnavailable("the source was closed"))
+        sock.setblocking(False)
+        return sock
+
+    # --- inside
+
+    def _connect_one(self, sock: socket.socket, address: Any, until: float) -> None:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        while code in {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}:
+            if self._closed or time.monotonic() >= until:
+                raise TimeoutError
+            if wait_for(sock, _LOOK_S, to_send=True):
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                break
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    def _fail(self, text: str, hint: str = "") -> bytes:
+        if self.failure is None:
+            self.failure = SourceUnavailable(text, hint=hint)
+        self.connected = False
+        return b""
+
+    def _frame(self) -> bytes:
+        head = self._exactly(4, first=True)
+        if not head:
+            return b""
+        length = int.from_bytes(head[1:], "big")
+        if head[0] != 0 or not packets.HEADER_SIZE <= length <= _FRAME_LIMIT:
+            return self._not_smb(head + self._soon(60))
+        magic = self._exactly(4)
+        if magic == packets.SMB1_ID:
+            return self._fail(f"{self._where} speaks only SMB1, which is not safe to use", _OLD_HINT)
+        if magic and magic not in {packets.PLAIN_ID, packets.SEALED_ID}:
+            return self._not_smb(head + magic + self._soon(60))
+        rest = self._exactly(length - 4) if magic else b""
+        return magic + rest if rest else b""
+
+    def _not_smb(self, start: bytes) -> bytes:
+        said = start.split(b"\n")[0][:40].decode("ascii", "replace").strip()
+        shown = "".join(char if char.isprintable() else "?" for char in said)
+        return self._fail(
+            f'something else than an SMB server answers at {self._where} (it says "{shown}")', _OTHER_HINT
+        )
+
+    def _soon(self, count: int) -> bytes:
+        """Whatever comes of a peer's greeting within a moment, to show it."""
+        sock = self._sock
+        if sock is None or not wait_for(sock, _LOOK_S):
+            return b""
+        try:
+            return sock.recv(count)
+        except OSError:
+            return b""
+
+    def _exactly(self, count: int, *, first: bool = False) -> bytes:
+        sock = self._sock
+        buffer = bytearray()
+        while sock is not None and len(buffer) < count:
+            left = self._deadline - time.monotonic()
+            try:
+                sock.settimeout(max(left, 0.001))
+                piece = sock.recv(count - len(buffer)) if left > 0 else None
+            except TimeoutError:
+                piece = None
+            except OSError:
+                piece = b""
+            if piece is None:
+                return self._fail(f"{self._where} accepts connections but does not answer", _OTHER_HINT)
+            if not piece:
+                self.closed_early = first and not buffer
+                return self._fail(_closed_text(self._where, self.closed_early), _CLOSED_HINT)
+            buffer += piece
+        return bytes(buffer)
+
+    def _note(self, frame: bytes) -> None:
+        """Keep what smbprotocol drops, and refuse what it lets pass: unsigned replies after the login."""
+        if frame[:4] == packets.SEALED_ID:
+            return
+        view = memoryview(frame)
+        try:
+            header = packets.unpack_header(view, 0, len(view))
+            if header.command == packets.NEGOTIATE and header.status == 0:
+                self.negotiated = packets.unpack_negotiate(view, 0, len(view))
+                self.negotiated_at_ns = time.time_ns()
+        except packets.ProtocolError as exc:
+            self._fail(f"{self._where} broke the protocol: {exc}")
+            return
+        if header.command == packets.SESSION_SETUP and header.status == 0 and len(frame) >= 68:
+            self.session_flags = int.from_bytes(frame[66:68], "little")
+        interim = header.status == 0x103 and header.flags & packets.FLAG_ASYNC
+        if header.command in _SIGNED_COMMANDS and not interim and not header.flags & packets.FLAG_SIGNED:
+            self._fail(
+                f"{self._where} sent a reply without a signature", "something between here and the server may interfere"
+            )
+
+
+_CLOSED_HINT = "check the port; a server that speaks only SMB1 does this too. syncd doctor tells more"
+
+
+def _closed_text(where: str, at_start: bool) -> str:
+    return f"{where} closed the connection {'without an answer' if at_start else 'in the middle of an answer'}"
+
+
+def wait_for(sock: socket.socket, timeout_s: float, *, to_send: bool = False) -> bool:
+    """Wait until the socket has something to read (or can also be written to); False when the time is over."""
+    poll = select.poll()
+    try:
+        poll.register(sock, select.POLLIN | (select.POLLOUT if to_send else 0))
+    except ValueError:
+        return True  # closed meanwhile: the next call on it says so
+    return bool(poll.poll(max(timeout_s, 0) * 1000))
+
+
+def _reader_of(connection: Any) -> Any:
+    """Return smbprotocol's reader thread, None before connect() started it."""
+    return connection._t_worker  # noqa: SLF001 (the library has no other way to wait for its end)
+
+
+def _take_over(connection: Any, session: Any, tree: Any, sock: socket.socket, where: str, offset_ns: int) -> Link:
+    """Read the state that smbprotocol reached. From here on it is not used again."""
+    dialect = int(connection.dialect)
+    sealed = bool(session.encrypt_data or tree.encrypt_data)
+    signing = connection.signing_algorithm_id
+    sealer = None
+    if sealed:
+        cipher = int(connection.cipher_id) if dialect >= packets.DIALECT_311 else AES_128_CCM
+        sealer = Sealer(cipher, session.encryption_key, session.decryption_key, session.session_id)
+    low, high = connection.sequence_window["low"], connection.sequence_window["high"]
+    large = bool(connection.supports_multi_credit)
+    return Link(
+        sock=sock,
+        where=where,
+        dialect=dialect,
+        session_id=session.session_id,
+        tree_id=tree.tree_connect_id,
+        signer=None if sealed else make_signer(dialect, signing, session.signing_key),
+        sealer=sealer,
+        next_id=low,
+        credits=high - low,
+        large_mtu=large,
+        max_read=max(int(connection.max_read_size), 1),
+        max_transact=max(int(connection.max_transact_size), 1),
+        clock_offset_ns=offset_ns,
+    )
