@@ -138,8 +138,14 @@ class RunResult:
 class App:
     """syncd on this machine, for one configuration."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        source_of: Callable[[MirrorSettings], Source] = open_source,
+    ) -> None:
         self.settings = settings
+        self._source_of = source_of
         self._clock = clock or Clock()
         self._state = StateDirectory.open(settings.host.state_dir, create=False)
 
@@ -252,7 +258,7 @@ class App:
         facts: MirrorCatalogue,
         report: Report,
     ) -> Outcome:
-        source = open_source(settings)
+        source = self._source_of(settings)
         digest, close_index = _manifest_digest(mirror, facts)
         try:
             return MirrorRun(rules_of(settings), options, source, mirror, facts, report, digest, self._clock).execute()
@@ -329,7 +335,7 @@ class App:
             step = (lambda: show(result)) if show is not None else (lambda: None)
             verifier.local(fraction=fraction, progress=step)
             if against_source:
-                source = open_source(settings)
+                source = self._source_of(settings)
                 try:
                     source.check()
                     verifier.against_source(source, step)

@@ -135,8 +135,8 @@ class Scan:
 
     def _local(self, directory: RelPath, entries: Sorted) -> dict[str, LocalEntry] | None:
         """Return the local listing; None if the local folder is unsafe: then its files fail and nothing is touched."""
-        if self._mirror is None:
-            return {}
+        if self._mirror is None or self._is_below_a_flip(directory):
+            return {}  # no target yet, or a held file lies where this folder will be once that has been retired
         try:
             return self._mirror.list_local(directory) or {}
         except MirrorError as error:
@@ -229,10 +229,11 @@ class Scan:
         return bool(self._only) or enough_listed(self.census.held, self.census.listed)
 
     def _waits_for_flip(self, path: RelPath) -> bool:
-        left = self.left
-        if not left.flipped_files and not left.flipped_folders:
-            return False
-        return path in left.flipped_folders or any(parent in left.flipped_files for parent in paths.parents(path))
+        return path in self.left.flipped_folders or self._is_below_a_flip(paths.split(path)[0])
+
+    def _is_below_a_flip(self, directory: RelPath) -> bool:
+        flipped = self.left.flipped_files
+        return bool(flipped) and any(folder in flipped for folder in (*paths.parents(directory), directory))
 
     def _flip_folder(self, folder: RelPath) -> None:
         """A folder's name is a file now: everything held below it has left, by proof."""
