@@ -177,7 +177,7 @@ def test_mutate_changes_what_goes_on(echo: tuple[str, int]) -> None:
 def test_a_dead_target_resets_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = listener.getsockname()
-    with FaultProxy(target) as proxy, connect(proxy) as end, pytest.raises(ConnectionResetError):
+    with FaultProxy(target) as proxy, pytest.raises(ConnectionResetError), connect(proxy) as end:
         read_all(end)
 
 
