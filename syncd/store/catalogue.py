@@ -11,7 +11,6 @@ import json
 import secrets
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,11 +18,25 @@ from pathlib import Path
 from typing import Any, Self
 
 from syncd.core.model import Fact, Intent, Partial, RelPath, Unheld
+from syncd.core.paths import parents
 from syncd.store import schema
 from syncd.store.catalogue_commit import Change, distinct
 from syncd.store.catalogue_reads import CatalogueReads, MirrorReads
 from syncd.store.findings import SqliteFindings
-from syncd.store.sql import Reader, Row, below, connect_reader, connect_writer, signed, storable, translated
+from syncd.store.sql import (
+    Reader,
+    Row,
+    below,
+    by_directory,
+    chunks,
+    connect_reader,
+    connect_writer,
+    int64,
+    pack_print,
+    storable,
+    translated,
+    write_batches,
+)
 
 KEPT_RUNS = 100
 KEPT_RUN_DAYS = 1_000
@@ -33,12 +46,26 @@ _REMEMBERED_DIRECTORIES = 8_192
 _FINISHED = frozenset({0, 3})
 """Exit codes of a run that did all it could: done, and done but for some files."""
 
-_DECLARE = """INSERT INTO intents (id, mirror_id, kind, path, sha256, size, mtime_ns, ctime_ns, file_id, staged,
-                                   from_path)
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_ADVANCE = """
+UPDATE feed SET published_through = coalesce(
+    (SELECT seq FROM outbox WHERE seq > published_through AND published_at IS NULL ORDER BY seq LIMIT 1),
+    next_seq) - 1"""
+_FORGET_IDS = """
+UPDATE records SET packed = CAST(zeroblob(8) || substr(packed, 9, 16) || zeroblob(8) || substr(packed, 33) AS BLOB)
+WHERE directory_id IN (SELECT id FROM directories WHERE mirror_id = ?)"""
+_MARK_ABSENT = """
+UPDATE records SET absent_run = ? WHERE directory_id = ? AND name IN (SELECT value FROM json_each(?))"""
+_SUBTREE = """
+SELECT json_group_array(id) FROM (
+    SELECT id, path FROM directories WHERE mirror_id = ?1 AND path = ?2
+    UNION ALL SELECT id, path FROM directories WHERE mirror_id = ?1 AND path >= ?3 AND path < ?4
+    ORDER BY path DESC LIMIT -1)"""
+_REMOVE_EMPTY = """
+DELETE FROM directories WHERE id = ?1 AND path <> '' AND NOT EXISTS (SELECT 1 FROM records WHERE directory_id = ?1)
+    AND NOT EXISTS (SELECT 1 FROM directories AS inner WHERE inner.parent_id = ?1)"""
 _NOTE_UNHELD = """
 INSERT INTO unheld (mirror_id, path, reason, detail, size, mtime_ns, attempts, since, run_id)
-VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?)
+VALUES {}
 ON CONFLICT (mirror_id, path) DO UPDATE SET
     attempts = CASE WHEN reason <> excluded.reason THEN 1
                     WHEN run_id = excluded.run_id THEN attempts ELSE attempts + 1 END,
@@ -55,8 +82,7 @@ class Catalogue(CatalogueReads):
         self.path = path
         self._connection = connection
         self._writing = threading.RLock()
-        self._directory_ids: dict[tuple[int, str], int] = {}
-        self._findings: weakref.WeakSet[SqliteFindings] = weakref.WeakSet()
+        self._known_ids: dict[tuple[int, str], int] = {}
 
     @classmethod
     def open(cls, path: Path, *, app_version: str) -> Catalogue:
@@ -98,21 +124,37 @@ class Catalogue(CatalogueReads):
             db.execute(
                 "DELETE FROM records WHERE directory_id IN (SELECT id FROM directories WHERE mirror_id = ?)", row
             )
-            for table in ("directories", "tombstones", "outbox", "intents", "partials", "unheld", "approvals", "runs"):
+            for table in (
+                "directories",
+                "tombstones",
+                "outbox",
+                "intents",
+                "partials",
+                "unheld",
+                "approvals",
+                "runs",
+                "notes",
+            ):
                 db.execute(f"DELETE FROM {table} WHERE mirror_id = ?", row)
             db.execute("DELETE FROM mirrors WHERE id = ?", row)
-            self._directory_ids.clear()
+            self._known_ids.clear()
         return True
 
     def mark_published(self, numbers: Iterable[int], *, at: str) -> None:
         """Note, durably, that nsqd said OK to these announcements (ISO 8601 UTC)."""
+        chosen = json.dumps(list(numbers))
+        owed = "published_at IS NULL AND seq IN (SELECT value FROM json_each(?))"
         with self.transaction() as db:
-            db.executemany("UPDATE outbox SET published_at = ? WHERE seq = ?", ((at, number) for number in numbers))
+            counts = db.execute(f"SELECT count(*), mirror_id FROM outbox WHERE {owed} GROUP BY mirror_id", (chosen,))
+            db.executemany("UPDATE mirrors SET owed = owed - ? WHERE id = ?", counts.fetchall())
+            db.execute(f"UPDATE outbox SET published_at = ? WHERE {owed}", (at, chosen))
+            db.execute(_ADVANCE)
 
     def trim_announcements(self, before: str) -> int:
         """Remove published announcements that were committed before a time; return how many."""
         with self.transaction() as db:
-            return db.execute("DELETE FROM outbox WHERE published_at IS NOT NULL AND at < ?", (before,)).rowcount
+            trim = "DELETE FROM outbox WHERE published_at IS NOT NULL AND at < ?"
+            return db.execute(trim, (before,)).rowcount
 
     def record_run_day(self, day: str) -> None:
         """Note that syncd ran on a day (YYYY-MM-DD, UTC)."""
@@ -130,42 +172,47 @@ class Catalogue(CatalogueReads):
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                self._directory_ids.clear()
+                self._known_ids.clear()
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
 
-    def directory_id(self, mirror_id: int, path: str) -> int:
-        """Return a directory's key, making it and its parents where they are new. Inside a transaction only."""
-        known = self._directory_ids.get((mirror_id, path))
-        if known is None:
-            find = "SELECT id FROM directories WHERE mirror_id = ? AND path = ?"
-            row = self._connection.execute(find, (mirror_id, path)).fetchone()
-            known = int(row[0]) if row else self._make_directory(mirror_id, path)
-            if len(self._directory_ids) >= _REMEMBERED_DIRECTORIES:
-                self._directory_ids.clear()
-            self._directory_ids[mirror_id, path] = known
-        return known
+    def directory_ids(self, mirror_id: int, paths: set[str], *, make: bool) -> dict[str, int]:
+        """Return the keys of directories; with `make`, those that are new are made, their parents too.
 
-    def _make_directory(self, mirror_id: int, path: str) -> int:
-        parent = self.directory_id(mirror_id, path.rpartition("/")[0])
-        make = "INSERT INTO directories (mirror_id, parent_id, path) VALUES (?, ?, ?)"
-        return int(self._connection.execute(make, (mirror_id, parent, path)).lastrowid or 0)
+        Inside a transaction only.
+        """
+        ids = {path: self._known_ids[mirror_id, path] for path in paths if (mirror_id, path) in self._known_ids}
+        if len(ids) < len(paths):
+            found = self._find_directories(mirror_id, paths - ids.keys(), make=make)
+            ids |= {path: found[path] for path in paths & found.keys()}
+            if len(self._known_ids) + len(found) > _REMEMBERED_DIRECTORIES:
+                self._known_ids.clear()
+            self._known_ids.update(((mirror_id, path), key) for path, key in found.items())
+        return ids
+
+    def _find_directories(self, mirror_id: int, paths: set[str], *, make: bool) -> dict[str, int]:
+        db = self._connection
+        wanted = {parent for path in paths for parent in (*parents(RelPath(path)), path, "")}
+        find = """SELECT json_group_array(json_array(path, id)) FROM directories
+                  WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"""
+        found = dict(json.loads(db.execute(find, (mirror_id, json.dumps(list(wanted)))).fetchone()[0]))
+        if make and len(found) < len(wanted):
+            (first,) = db.execute("SELECT max(id) + 1 FROM directories").fetchone()
+            rows: list[Row] = []
+            for key, path in enumerate(sorted(wanted - found.keys()), first):  # parents before what lies in them
+                rows.append((key, mirror_id, found[path.rpartition("/")[0]], path))
+                found[path] = key
+            write_batches(db, "INSERT INTO directories (id, mirror_id, parent_id, path) VALUES {}", rows)
+        return found
 
     def forget_directory_ids(self) -> None:
         """Look directories up again: some are about to be removed."""
-        self._directory_ids.clear()
-
-    def watch(self, findings: SqliteFindings) -> SqliteFindings:
-        """Close these findings with the catalogue, should nobody else do it."""
-        self._findings.add(findings)
-        return findings
+        self._known_ids.clear()
 
     def close(self) -> None:
         """Close all connections, the writing one last (it tidies up the write-ahead log); safe to repeat."""
         with self._writing, translated(self.path):
-            for findings in list(self._findings):
-                findings.close()
             self._reader.close()
             self._connection.close()
 
@@ -197,42 +244,44 @@ class SqliteMirrorCatalogue(MirrorReads):
         """Note which revision the manifest on disk shows."""
         self._set("manifest_revision", revision)
 
+    def set_note(self, topic: str, note: str) -> None:
+        """Keep a short text about this mirror under a topic, "" forgets it."""
+        with self._catalogue.transaction() as db:
+            if note:
+                db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (self.id, topic, note))
+            else:
+                db.execute("DELETE FROM notes WHERE mirror_id = ? AND topic = ?", (self.id, topic))
+
     def use_source(self, source_id: str) -> None:
         with self._catalogue.transaction() as db:
             (known,) = db.execute("SELECT source_id FROM mirrors WHERE id = ?", (self.id,)).fetchone()
             if known not in ("", source_id):
-                db.execute(
-                    "UPDATE records SET ctime_ns = 0, file_id = 0"
-                    " WHERE directory_id IN (SELECT id FROM directories WHERE mirror_id = ?)",
-                    (self.id,),
-                )
+                db.execute(_FORGET_IDS, (self.id,))
                 db.execute("DELETE FROM partials WHERE mirror_id = ?", (self.id,))
             if known != source_id:
                 db.execute("UPDATE mirrors SET source_id = ? WHERE id = ?", (source_id, self.id))
 
-    def findings(self, run_id: str) -> SqliteFindings:
-        return self._catalogue.watch(super().findings(run_id))
-
     # --- a group of files
 
     def declare(self, intents: Sequence[Intent]) -> None:
+        ids = json.dumps([intent.id for intent in intents])
+        declared = json.dumps([_plain(intent) for intent in intents])
         with self._catalogue.transaction() as db:
-            db.executemany(_DECLARE, map(self._intent_row, intents))
+            db.execute("INSERT INTO intents (mirror_id, ids, declared) VALUES (?, ?, ?)", (self.id, ids, declared))
 
-    def _intent_row(self, intent: Intent) -> Row:
-        size, mtime_ns, ctime_ns, file_id = intent.fingerprint
-        fingerprint = size, mtime_ns, ctime_ns, signed(file_id)
-        digest = bytes.fromhex(intent.sha256)
-        return (
-            intent.id,
-            self.id,
-            intent.kind.value,
-            intent.path,
-            digest,
-            *fingerprint,
-            intent.staged,
-            intent.from_path,
-        )
+    def _close_intents(self, db: sqlite3.Connection, closes: Sequence[Intent]) -> None:
+        """Remove closed intents: whole groups, as a rule; else what is left of a group stays."""
+        closed = [intent.id for intent in closes]
+        if db.execute("DELETE FROM intents WHERE mirror_id = ? AND ids = ?", (self.id, json.dumps(closed))).rowcount:
+            return
+        groups = db.execute("SELECT seq, declared FROM intents WHERE mirror_id = ?", (self.id,)).fetchall()
+        for seq, declared in groups:
+            left = [plain for plain in json.loads(declared) if plain[0] not in closed]
+            if left:
+                row = json.dumps([plain[0] for plain in left]), json.dumps(left), seq
+                db.execute("UPDATE intents SET ids = ?, declared = ? WHERE seq = ?", row)
+            else:
+                db.execute("DELETE FROM intents WHERE seq = ?", (seq,))
 
     def commit(self, facts: Sequence[Fact], closes: Sequence[Intent], *, run_id: str, now_ms: int) -> None:
         """See ports.MirrorCatalogue. announce=False is silent only for a held path whose digest stays the same.
@@ -240,18 +289,18 @@ class SqliteMirrorCatalogue(MirrorReads):
         Facts count in their order, so one path may occur twice.
         """
         with self._catalogue.transaction() as db:
-            change = Change(self._catalogue.directory_id, db, self.id, run_id, now_ms)
+            change = Change(db, self._catalogue.directory_ids, self.id, run_id, now_ms)
             for batch in distinct(facts):
                 change.apply(batch)
             change.finish()
-            db.executemany("DELETE FROM intents WHERE id = ?", [(intent.id,) for intent in closes])
+            if closes:
+                self._close_intents(db, closes)
 
     def save_partial(self, partial: Partial) -> None:
-        size, mtime_ns, ctime_ns, file_id = partial.fingerprint
-        fingerprint = size, mtime_ns, ctime_ns, signed(file_id)
-        row = (self.id, partial.path, *fingerprint, partial.staged, partial.offset, bytes.fromhex(partial.sha256))
+        digest = bytes.fromhex(partial.sha256)
+        row = (self.id, partial.path, pack_print(partial.fingerprint), partial.staged, partial.offset, digest)
         with self._catalogue.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO partials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            db.execute("INSERT OR REPLACE INTO partials VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def forget_partial(self, path: RelPath) -> None:
         with self._catalogue.transaction() as db:
@@ -266,16 +315,15 @@ class SqliteMirrorCatalogue(MirrorReads):
         """
         with self._catalogue.transaction() as db:
             db.execute("DELETE FROM approvals WHERE mirror_id = ? AND approved = 0", (self.id,))
-            db.executemany(
-                "INSERT OR IGNORE INTO approvals (mirror_id, path, action, approved, run_id) VALUES (?, ?, ?, 0, ?)",
-                ((self.id, path, action, run_id) for path, action in items),
-            )
+            for chunk in chunks((self.id, path, action, 0, run_id) for path, action in items):
+                write_batches(db, "INSERT OR IGNORE INTO approvals VALUES {}", chunk)
 
     def approve(self, paths: Iterable[RelPath]) -> int:
         """Let these of the held-back paths through; return how many of them there were."""
-        statement = "UPDATE approvals SET approved = 1 WHERE mirror_id = ? AND path = ? AND approved = 0"
+        statement = """UPDATE approvals SET approved = 1
+                       WHERE mirror_id = ? AND approved = 0 AND path IN (SELECT value FROM json_each(?))"""
         with self._catalogue.transaction() as db:
-            return db.executemany(statement, ((self.id, path) for path in paths)).rowcount
+            return db.execute(statement, (self.id, json.dumps(list(paths)))).rowcount
 
     # --- the end of a run
 
@@ -303,7 +351,8 @@ class SqliteMirrorCatalogue(MirrorReads):
         with self._catalogue.transaction() as db:
             if findings is not None:
                 self._take_over(db, findings, finished_at)
-            db.executemany(_NOTE_UNHELD, (self._unheld_row(unheld, finished_at, run_id) for unheld in failures))
+            for chunk in chunks(self._unheld_row(unheld, finished_at, run_id) for unheld in failures):
+                write_batches(db, _NOTE_UNHELD, chunk)
             if findings is not None:
                 db.execute("DELETE FROM unheld WHERE mirror_id = ? AND run_id <> ?", (self.id, run_id))
                 db.execute("UPDATE mirrors SET listed_at = ? WHERE id = ?", (started_at, self.id))
@@ -318,42 +367,39 @@ class SqliteMirrorCatalogue(MirrorReads):
 
     def _take_over(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
         run_id = findings.run_id
-        mark = "UPDATE records SET absent_run = ? WHERE directory_id = ? AND name = ?"
-        db.executemany(mark, ((run_id, *name) for name in findings.newly_absent()))
-        db.executemany(mark, (("", *name) for name in findings.reappeared()))
-        db.executemany(_NOTE_UNHELD, ((self.id, *unheld, at, run_id) for unheld in findings.still_unheld()))
+        for chunk in chunks(findings.newly_absent()):
+            db.executemany(_MARK_ABSENT, ((run_id, *names) for names in by_directory(chunk)))
+        for chunk in chunks(findings.reappeared()):
+            db.executemany(_MARK_ABSENT, (("", *names) for names in by_directory(chunk)))
+        for rows in chunks((self.id, *unheld, 1, at, run_id) for unheld in findings.still_unheld()):
+            write_batches(db, _NOTE_UNHELD, rows)
         db.execute("DELETE FROM approvals WHERE mirror_id = ? AND approved = 0 AND run_id <> ?", (self.id, run_id))
-        approved = db.execute("SELECT path FROM approvals WHERE mirror_id = ? AND approved = 1", (self.id,)).fetchall()
-        drop = [(self.id, path) for (path,) in approved if not findings.concerns(path)]
-        db.executemany("DELETE FROM approvals WHERE mirror_id = ? AND path = ?", drop)
+        settled = json.dumps([path for path in self.approved() if not findings.concerns(path)])
+        drop = "DELETE FROM approvals WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"
+        db.execute(drop, (self.id, settled))
         self._take_over_folders(db, findings)
 
     def _take_over_folders(self, db: sqlite3.Connection, findings: SqliteFindings) -> None:
         """Absent folders go where nothing is held at or below them; listed ones come."""
         self._catalogue.forget_directory_ids()
-        subtree = "mirror_id = ? AND (path = ? OR (path >= ? AND path < ?))"
         for path in findings.folders_gone():
-            parameters = (self.id, path, *below(path))
-            candidates = db.execute(
-                f"SELECT id FROM directories WHERE {subtree} AND path <> '' ORDER BY path DESC",
-                parameters,
-            ).fetchall()
-            db.executemany(
-                """DELETE FROM directories WHERE id = ?1
-                   AND NOT EXISTS (SELECT 1 FROM records WHERE directory_id = ?1)
-                   AND NOT EXISTS (SELECT 1 FROM directories AS below WHERE below.parent_id = ?1)""",
-                candidates,
-            )
-        for path in findings.folders_new():
-            self._catalogue.directory_id(self.id, path)
+            rows = db.execute(_SUBTREE, (self.id, path, *below(path))).fetchone()
+            db.executemany(_REMOVE_EMPTY, ((directory_id,) for directory_id in json.loads(rows[0])))
+        for new in chunks(findings.folders_new()):
+            self._catalogue.directory_ids(self.id, set(new), make=True)
 
     def _unheld_row(self, unheld: Unheld, at: str, run_id: str) -> Row:
         path, detail = storable(unheld.path), storable(unheld.detail)
-        return (self.id, path, unheld.reason.value, detail, unheld.size, unheld.mtime_ns, at, run_id)
+        return (self.id, path, unheld.reason.value, detail, int64(unheld.size), int64(unheld.mtime_ns), 1, at, run_id)
 
     def _set(self, column: str, value: object) -> None:
         with self._catalogue.transaction() as db:
             db.execute(f"UPDATE mirrors SET {column} = ? WHERE id = ?", (value, self.id))
+
+
+def _plain(intent: Intent) -> Row:
+    fingerprint = list(intent.fingerprint)
+    return [intent.id, intent.kind.value, intent.path, intent.sha256, fingerprint, intent.staged, intent.from_path]
 
 
 def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:

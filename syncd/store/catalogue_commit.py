@@ -1,141 +1,161 @@
-# ruff: noqa: S608  (statements are put together from names in this file; values are always bound)
 """What one commit makes of its facts: records, announcements, generations, counters. Used inside a transaction."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
-from syncd.core.model import Dropped, Fact, FileEvent, Held, RelPath
+from syncd.core.model import Dropped, Fact, FileEvent, Held, Record, RelPath
 from syncd.core.paths import split
-from syncd.store.sql import Row, signed
+from syncd.store.sql import Row, by_directory, in_batches, int64, pack_record, unpack_record, write_batches
 
-_HELD = "SELECT size, sha256, generation FROM records WHERE directory_id = ? AND name = ?"
-_LEAVING = """SELECT r.directory_id, r.name, r.size, r.sha256, r.mtime_ns, r.generation
-              FROM directories AS d CROSS JOIN records AS r ON r.directory_id = d.id
-              WHERE d.mirror_id = ? AND d.path = ? AND r.name = ?"""
-_STORE = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?)"
-_ANNOUNCE = """INSERT INTO outbox (mirror_id, path, event, size, sha256, mtime_ns, generation, run_id, at)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_STATE = """
+SELECT m.revision, m.generation_floor, f.next_seq,
+       EXISTS (SELECT 1 FROM tombstones WHERE mirror_id = m.id), EXISTS (SELECT 1 FROM unheld WHERE mirror_id = m.id),
+       EXISTS (SELECT 1 FROM partials WHERE mirror_id = m.id), EXISTS (SELECT 1 FROM approvals WHERE mirror_id = m.id)
+FROM mirrors AS m CROSS JOIN feed AS f WHERE m.id = ?"""
+_HELD = """
+WITH place (directory_id, name) AS (VALUES {})
+SELECT json_group_array(json_array(r.directory_id, r.name, hex(r.packed)))
+FROM place AS p CROSS JOIN records AS r ON r.directory_id = p.directory_id AND r.name = p.name"""
+_BURIED = """
+SELECT json_group_array(json_array(path, generation))
+FROM tombstones WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"""
+_COUNT = """
+UPDATE mirrors SET files = files + ?, bytes = bytes + ?, owed = owed + ?, revision = ? WHERE id = ?"""
+
+_READY, _UPDATED, _REMOVED = (event.value for event in (FileEvent.READY, FileEvent.UPDATED, FileEvent.REMOVED))
+
+Key = tuple[int, str]
+
+
+class DirectoryIds(Protocol):
+    """Keys of directories; see Catalogue.directory_ids."""
+
+    def __call__(self, mirror_id: int, paths: set[str], *, make: bool) -> dict[str, int]: ...
 
 
 class Change:
     """Transaction 2 of a group, as it is put together: one object a commit, used by one thread."""
 
     def __init__(
-        self, directory_id: Callable[[int, str], int], db: sqlite3.Connection, mirror_id: int, run_id: str, now_ms: int
+        self, db: sqlite3.Connection, directory_ids: DirectoryIds, mirror_id: int, run_id: str, now_ms: int
     ) -> None:
-        self._directory_id = directory_id
         self._db = db
+        self._directory_ids = directory_ids
         self._mirror_id = mirror_id
         self._run_id = run_id
         self._now_ms = now_ms
         self._at = _iso(now_ms)
         self._files = 0
         self._bytes = 0
-        revision, self._floor, *kept = db.execute(
-            """SELECT m.revision, m.generation_floor, EXISTS (SELECT 1 FROM tombstones WHERE mirror_id = m.id),
-                      EXISTS (SELECT 1 FROM unheld WHERE mirror_id = m.id),
-                      EXISTS (SELECT 1 FROM partials WHERE mirror_id = m.id),
-                      EXISTS (SELECT 1 FROM approvals WHERE mirror_id = m.id)
-               FROM mirrors AS m WHERE m.id = ?""",
-            (mirror_id,),
-        ).fetchone()
+        revision, self._floor, self._first_seq, *occupied = db.execute(_STATE, (mirror_id,)).fetchone()
         self._revision = revision + 1
-        self._tombstones, self._unheld, self._partials, self._approvals = kept
+        self._next_seq = self._first_seq
+        self._tombstones, self._unheld, self._partials, self._approvals = occupied
         self._records: list[Row] = []
-        self._removed: list[Row] = []
+        self._removed: list[Key] = []
         self._events: list[Row] = []
         self._buried: list[Row] = []
 
     def apply(self, facts: Sequence[Fact]) -> None:
         """Write facts about distinct paths."""
+        places = self._places(facts)
+        previous = self._previous(list(places.values()))
+        generations = self._buried_generations([fact.path for fact in facts if places.get(fact.path) not in previous])
         for fact in facts:
             if isinstance(fact, Held):
-                self._hold(fact)
-            else:
-                self._drop(fact)
+                place = places[fact.path]
+                self._hold(fact, place, previous.get(place), generations)
+            elif fact.path in places and places[fact.path] in previous:
+                place = places[fact.path]
+                self._drop(fact, place, previous[place])
         self._write(facts)
 
-    def _hold(self, fact: Held) -> None:
-        path, digest = fact.path, bytes.fromhex(fact.sha256)
-        directory, _, name = path.rpartition("/")
-        directory_id = self._directory_id(self._mirror_id, directory)
-        size, mtime_ns, ctime_ns, file_id = fact.fingerprint
-        held = self._db.execute(_HELD, (directory_id, name)).fetchone()
-        if held is not None and not fact.announce and held[1] == digest:
-            generation = held[2]
+    def finish(self) -> None:
+        """Bring the counters up to date."""
+        owed = self._next_seq - self._first_seq
+        self._db.execute(_COUNT, (self._files, self._bytes, owed, self._revision, self._mirror_id))
+        if owed:
+            self._db.execute("UPDATE feed SET next_seq = ?", (self._next_seq,))
+
+    # --- what is there
+
+    def _places(self, facts: Sequence[Fact]) -> dict[RelPath, Key]:
+        """Return where the records of these paths are kept; of a dropped path only if its directory is known."""
+        split_paths = [(fact, *split(fact.path)) for fact in facts]
+        coming = {directory for fact, directory, _ in split_paths if isinstance(fact, Held)}
+        ids = self._directory_ids(self._mirror_id, set(coming), make=True)
+        leaving = {directory for _, directory, _ in split_paths} - coming
+        if leaving:
+            ids |= self._directory_ids(self._mirror_id, set(leaving), make=False)
+        return {fact.path: (ids[directory], name) for fact, directory, name in split_paths if directory in ids}
+
+    def _previous(self, places: Sequence[Key]) -> dict[Key, Record]:
+        found: dict[Key, Record] = {}
+        for cursor in in_batches(self._db, _HELD, places):
+            for directory_id, name, packed in json.loads(cursor.fetchone()[0]):
+                found[directory_id, name] = unpack_record(bytes.fromhex(packed), "")
+        return found
+
+    def _buried_generations(self, paths: list[RelPath]) -> dict[str, int]:
+        """Return the generations that paths had when they were last held."""
+        if not (self._tombstones and paths):
+            return {}
+        row = self._db.execute(_BURIED, (self._mirror_id, json.dumps(paths))).fetchone()
+        return dict(json.loads(row[0]))
+
+    # --- what becomes of it
+
+    def _hold(self, fact: Held, place: Key, held: Record | None, buried: dict[str, int]) -> None:
+        if held is not None and not fact.announce and held.sha256 == fact.sha256:
+            generation = held.generation
         else:
-            generation = self._generation(held[2] if held is not None else self._exhume(path))
-            self._announce(
-                path, FileEvent.READY if held is None else FileEvent.UPDATED, size, digest, mtime_ns, generation
-            )
+            previous = held.generation if held is not None else buried.get(fact.path, self._floor)
+            generation = max(previous + 1, self._now_ms)
+            event = _READY if held is None else _UPDATED
+            self._announce(fact.path, event, fact.fingerprint.size, fact.sha256, fact.fingerprint.mtime_ns, generation)
         self._files += held is None
-        self._bytes += size - (held[0] if held is not None else 0)
-        inode, local_size, local_mtime_ns = fact.local
-        fingerprint = size, mtime_ns, ctime_ns, signed(file_id)
-        local = signed(inode), local_size, local_mtime_ns
-        self._records.append(
-            (directory_id, name, *fingerprint, digest, generation, *local, self._now_ms, self._revision)
-        )
+        self._bytes += fact.fingerprint.size - (held.size if held is not None else 0)
+        packed = pack_record(fact.fingerprint, fact.sha256, generation, fact.local)
+        self._records.append((*place, packed, "", self._revision))
 
-    def _drop(self, fact: Dropped) -> None:
-        held = self._db.execute(_LEAVING, (self._mirror_id, *split(fact.path))).fetchone()
-        if held is None:
-            return
-        directory_id, name, size, digest, mtime_ns, previous = held
-        generation = self._generation(previous)
-        self._announce(fact.path, FileEvent.REMOVED, size, digest, mtime_ns, generation)
+    def _drop(self, fact: Dropped, place: Key, held: Record) -> None:
+        generation = max(held.generation + 1, self._now_ms)
+        self._announce(fact.path, _REMOVED, held.size, held.sha256, held.mtime_ns, generation)
         self._buried.append((self._mirror_id, fact.path, generation))
-        self._removed.append((directory_id, name))
+        self._removed.append(place)
         self._files -= 1
-        self._bytes -= size
+        self._bytes -= held.size
 
-    def _generation(self, previous: int) -> int:
-        return max(previous + 1, self._now_ms)
-
-    def _exhume(self, path: str) -> int:
-        """Return the generation that a path had when it was last held; the floor covers those long forgotten."""
-        if self._tombstones:
-            find = "SELECT generation FROM tombstones WHERE mirror_id = ? AND path = ?"
-            row = self._db.execute(find, (self._mirror_id, path)).fetchone()
-            if row is not None:
-                return int(row[0])
-        return int(self._floor)
-
-    def _announce(self, path: str, event: FileEvent, size: int, digest: bytes, mtime_ns: int, generation: int) -> None:
-        self._events.append(
-            (self._mirror_id, path, event.value, size, digest, mtime_ns, generation, self._run_id, self._at)
-        )
+    def _announce(self, path: str, event: str, size: int, sha256: str, mtime_ns: int, generation: int) -> None:
+        what = path, event, size, bytes.fromhex(sha256), int64(mtime_ns), generation
+        self._events.append((self._next_seq, self._mirror_id, *what, self._run_id, self._at, None))
+        self._next_seq += 1
 
     def _write(self, facts: Sequence[Fact]) -> None:
-        db, mirror_id = self._db, self._mirror_id
-        db.executemany("DELETE FROM records WHERE directory_id = ? AND name = ?", self._removed)
-        db.executemany(_STORE, self._records)
-        db.executemany(_ANNOUNCE, self._events)
-        db.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", self._buried)
-        held = [(mirror_id, fact.path) for fact in facts if isinstance(fact, Held)]
-        for table, occupied in (
-            ("tombstones", self._tombstones),
-            ("unheld", self._unheld),
-            ("partials", self._partials),
-        ):
-            if occupied:
-                db.executemany(f"DELETE FROM {table} WHERE mirror_id = ? AND path = ?", held)
-        if self._approvals:
-            done = [(mirror_id, fact.path) for fact in facts]
-            db.executemany("DELETE FROM approvals WHERE mirror_id = ? AND path = ?", done)
+        db = self._db
+        for names in by_directory(self._removed):
+            db.execute("DELETE FROM records WHERE directory_id = ? AND name IN (SELECT value FROM json_each(?))", names)
+        write_batches(db, "INSERT OR REPLACE INTO records VALUES {}", self._records)
+        write_batches(db, "INSERT INTO outbox VALUES {}", self._events)
+        write_batches(db, "INSERT OR REPLACE INTO tombstones VALUES {}", self._buried)
+        held = [fact.path for fact in facts if isinstance(fact, Held)]
+        self._forget("tombstones", self._tombstones, held)
+        self._forget("unheld", self._unheld, held)
+        self._forget("partials", self._partials, held)
+        self._forget("approvals", self._approvals, [fact.path for fact in facts])
         self._tombstones = self._tombstones or bool(self._buried)
         for rows in (self._records, self._removed, self._events, self._buried):
             rows.clear()
 
-    def finish(self) -> None:
-        """Bring the mirror's counters up to date."""
-        self._db.execute(
-            "UPDATE mirrors SET files = files + ?, bytes = bytes + ?, revision = ? WHERE id = ?",
-            (self._files, self._bytes, self._revision, self._mirror_id),
-        )
+    def _forget(self, table: str, occupied: bool, paths: list[RelPath]) -> None:
+        if occupied and paths:
+            statement = f"DELETE FROM {table} WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"  # noqa: S608
+            self._db.execute(statement, (self._mirror_id, json.dumps(paths)))
 
 
 def distinct(facts: Sequence[Fact]) -> Iterator[Sequence[Fact]]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
-from syncd.core.errors import CatalogueDamaged
 from syncd.core.model import (
     ROOT,
     FileEvent,
@@ -26,14 +26,14 @@ from syncd.ports import Announcement, HeldDirectory, Totals
 from syncd.store.findings import SqliteFindings
 from syncd.store.sql import (
     CHUNK_ROWS,
-    DAMAGED_HINT,
-    RECORD_COLUMNS,
     Reader,
     Row,
     below,
-    signed,
-    to_record,
-    unsigned,
+    pack_print,
+    unpack_print,
+    unpack_record,
+    unpack_records,
+    unreadable,
 )
 
 T = TypeVar("T")
@@ -78,17 +78,25 @@ class Owed:
     oldest: str
 
 
-_HELD = f"""SELECT {RECORD_COLUMNS} FROM directories AS d CROSS JOIN records AS r ON r.directory_id = d.id
-            WHERE d.mirror_id = ? AND d.path = ? AND r.name = ?"""
+_HELD = """SELECT r.packed, r.absent_run FROM directories AS d CROSS JOIN records AS r ON r.directory_id = d.id
+           WHERE d.mirror_id = ? AND d.path = ? AND r.name = ?"""
+_DIRECTORY = """SELECT d.id, (SELECT group_concat(substr(f.path, ?), '/') FROM directories AS f
+                              WHERE f.parent_id = d.id)
+                FROM directories AS d WHERE d.mirror_id = ? AND d.path = ?"""
+_RECORDS = f"""SELECT group_concat(name, '/'), group_concat(hex(packed), ''), group_concat(absent_run, '/')
+               FROM (SELECT name, packed, absent_run FROM records WHERE directory_id = ? AND name > ?
+                     ORDER BY name LIMIT {CHUNK_ROWS})"""
 _IDENTITY = """SELECT 1 FROM records AS r INDEXED BY records_by_file_id CROSS JOIN directories AS d
-               ON d.id = r.directory_id AND d.mirror_id = ?
-               WHERE r.file_id = ? AND r.file_id <> 0 AND r.size = ? AND r.mtime_ns = ? LIMIT 1"""
-_ANNOUNCEMENT = """SELECT o.seq, m.name, o.path, o.event, o.size, o.sha256, o.mtime_ns, o.generation, o.run_id, o.at
-                   FROM outbox AS o {index} CROSS JOIN mirrors AS m ON m.id = o.mirror_id"""
+               ON d.id = r.directory_id AND d.mirror_id = ?1
+               WHERE substr(r.packed, 1, 8) = substr(?2, 1, 8) AND substr(r.packed, 1, 8) <> x'0000000000000000'
+               AND substr(r.packed, 1, 24) = ?2 LIMIT 1"""
+_ANNOUNCEMENT = """SELECT o.seq, m.name, o.path, o.event, o.size, hex(o.sha256), o.mtime_ns, o.generation, o.run_id,
+                          o.at
+                   FROM outbox AS o CROSS JOIN mirrors AS m ON m.id = o.mirror_id"""
+_OLDEST_OWED = """SELECT o.at FROM outbox AS o WHERE o.seq > (SELECT published_through FROM feed)
+                  AND o.published_at IS NULL"""
 _RUN = """SELECT r.run_id, m.name, r.started_at, r.finished_at, r.state, r.exit_code, r.report
           FROM runs AS r JOIN mirrors AS m ON m.id = r.mirror_id"""
-_INTENT = "id, kind, path, sha256, size, mtime_ns, ctime_ns, file_id, staged, from_path"
-_PARTIAL = "path, size, mtime_ns, ctime_ns, file_id, staged, offset, sha256"
 _UNHELD = "path, reason, detail, size, mtime_ns, attempts, since"
 
 
@@ -138,66 +146,75 @@ class MirrorReads:
         """When a run last finished, "" = never."""
         return str(self._one("last_success", "")[0])
 
+    def note(self, topic: str) -> str:
+        """Return the text kept under a topic, "" when there is none."""
+        row = self._reader.row("SELECT note FROM notes WHERE mirror_id = ? AND topic = ?", (self.id, topic))
+        return str(row[0]) if row else ""
+
     def held_in(self, directory: RelPath) -> HeldDirectory:
-        directory_id = self._directory_id(directory)
-        if directory_id is None:
+        name_at = len(directory) + 2 if directory else 1
+        row = self._reader.row(_DIRECTORY, (name_at, self.id, directory))
+        if row is None:
             return HeldDirectory({}, frozenset())
-        rows = self._reader.rows(
-            f"SELECT {RECORD_COLUMNS}, r.name FROM records AS r WHERE r.directory_id = ?",
-            (directory_id,),
-        )
-        folders = self._reader.rows("SELECT path FROM directories WHERE parent_id = ?", (directory_id,))
-        start = len(directory) + 1 if directory else 0
-        records = {row[-1]: to_record(row[:-1]) for row in rows}
-        if not self._ids_known:
-            records = {name: self._known(record) for name, record in records.items()}
-        return HeldDirectory(records, frozenset(path[start:] for (path,) in folders))
+        records = dict(self._records_in(row[0]))
+        return HeldDirectory(records, frozenset(row[1].split("/") if row[1] else ()))
 
     def record(self, path: RelPath) -> Record | None:
         row = self._reader.row(_HELD, (self.id, *split(path)))
-        return self._known(to_record(row)) if row else None
+        return self._known(unpack_record(*row)) if row else None
 
     def records(self, below: RelPath = ROOT) -> Iterator[tuple[RelPath, Record]]:
         for directory_id, directory in self._directories(below):
-            after = ""
-            while rows := self._names_after(directory_id, after):
-                for row in rows:
-                    yield join(directory, row[-1]), self._known(to_record(row[:-1]))
-                after = rows[-1][-1]
-                if len(rows) < CHUNK_ROWS:
-                    break
+            for name, record in self._records_in(directory_id):
+                yield join(directory, name), record
+
+    def _records_in(self, directory_id: int) -> Iterator[tuple[str, Record]]:
+        """Stream one directory's records by name. A "/" parts them: it is in no name, and in no run's id."""
+        after = ""
+        while True:
+            row = self._reader.row(_RECORDS, (directory_id, after))
+            if row is None or row[0] is None:
+                return
+            names = row[0].split("/")
+            records = unpack_records(row[2].split("/"), bytes.fromhex(row[1]))
+            if len(names) != len(records):
+                raise unreadable(ValueError("names and records do not match"))
+            yield from zip(names, records if self._ids_known else map(self._known, records), strict=True)
+            if len(names) < CHUNK_ROWS:
+                return
+            after = names[-1]
 
     def holds_identity(self, fingerprint: Fingerprint) -> bool:
-        size, mtime_ns, _, file_id = fingerprint
-        if file_id == 0 or not self._ids_known:
+        if fingerprint.file_id == 0 or not self._ids_known:
             return False
-        return self._reader.row(_IDENTITY, (self.id, signed(file_id), size, mtime_ns)) is not None
+        return self._reader.row(_IDENTITY, (self.id, pack_print(fingerprint)[:24])) is not None
 
     def findings(self, run_id: str) -> SqliteFindings:
         return SqliteFindings(self._reader.another(), self.id, run_id, self.revision)
 
     def open_intents(self) -> list[Intent]:
-        rows = self._reader.rows(f"SELECT {_INTENT} FROM intents WHERE mirror_id = ? ORDER BY seq", (self.id,))
-        return _made(_intent, rows)
+        groups = self._reader.rows("SELECT declared FROM intents WHERE mirror_id = ? ORDER BY seq", (self.id,))
+        return _made(_intent, chain.from_iterable(json.loads(group) for (group,) in groups))
 
     def partial(self, path: RelPath) -> Partial | None:
-        row = self._reader.row(f"SELECT {_PARTIAL} FROM partials WHERE mirror_id = ? AND path = ?", (self.id, path))
-        return _made(_partial, [row])[0] if row else None
+        partials = self._partials("AND path = ?", path)
+        return partials[0] if partials else None
 
     def partials(self) -> list[Partial]:
-        rows = self._reader.rows(f"SELECT {_PARTIAL} FROM partials WHERE mirror_id = ? ORDER BY path", (self.id,))
-        return _made(_partial, rows)
+        return self._partials("ORDER BY path")
+
+    def _partials(self, condition: str, *parameters: str) -> list[Partial]:
+        select = "SELECT path, fingerprint, staged, offset, sha256 FROM partials WHERE mirror_id = ?"
+        return _made(_partial, self._reader.rows(f"{select} {condition}", (self.id, *parameters)))
 
     def approved(self) -> frozenset[RelPath]:
-        rows = self._reader.rows("SELECT path FROM approvals WHERE mirror_id = ? AND approved = 1", (self.id,))
+        rows = self._reader.bulk("SELECT path FROM approvals WHERE mirror_id = ? AND approved = 1", 1, (self.id,))
         return frozenset(RelPath(path) for (path,) in rows)
 
     def halted(self) -> list[tuple[RelPath, str]]:
         """Return (path, action) of what the last run held back and nobody has approved, by path."""
-        rows = self._reader.rows(
-            "SELECT path, action FROM approvals WHERE mirror_id = ? AND approved = 0 ORDER BY path", (self.id,)
-        )
-        return [(RelPath(path), action) for path, action in rows]
+        select = "SELECT path, action FROM approvals WHERE mirror_id = ? AND approved = 0 ORDER BY path LIMIT -1"
+        return [(RelPath(path), action) for path, action in self._reader.bulk(select, 2, (self.id,))]
 
     def knows_directory(self, path: RelPath) -> bool:
         """Say whether this directory exists in the mirror as far as the catalogue knows."""
@@ -205,22 +222,17 @@ class MirrorReads:
 
     def known_directories_below(self, path: RelPath) -> Iterator[RelPath]:
         """Stream the known directories below one, itself left out, each after everything below it."""
-        first, end = below(path)
-        last: object = end
-        while rows := self._reader.rows(
-            "SELECT path FROM directories WHERE mirror_id = ? AND path >= ? AND path < ? AND path <> ''"
-            f" ORDER BY path DESC LIMIT {CHUNK_ROWS}",
-            (self.id, first, last),
-        ):
+        first, last = below(path)
+        select = f"""SELECT path FROM directories WHERE mirror_id = ? AND path >= ? AND path < ? AND path <> ''
+                     ORDER BY path DESC LIMIT {CHUNK_ROWS}"""
+        while rows := self._reader.bulk(select, 1, (self.id, first, last)):
             yield from (RelPath(row[0]) for row in rows)
             last = rows[-1][0]
 
     def unheld(self, limit: int = -1) -> list[Unheld]:
         """Return what the last run listed and does not hold, or not as listed, by path; limit -1: all."""
-        rows = self._reader.rows(
-            f"SELECT {_UNHELD} FROM unheld WHERE mirror_id = ? ORDER BY path LIMIT ?", (self.id, limit)
-        )
-        return _made(_unheld, rows)
+        select = f"SELECT {_UNHELD} FROM unheld WHERE mirror_id = ? ORDER BY path LIMIT ?"
+        return _made(_unheld, self._reader.bulk(select, 7, (self.id, limit)))
 
     def unheld_at(self, path: RelPath) -> Unheld | None:
         """Return why one path is not held, or not as listed; None where nothing is known."""
@@ -243,7 +255,8 @@ class MirrorReads:
 
     def owed(self) -> Owed:
         """Return what of this mirror has not been announced yet."""
-        return _owed(self._reader, "AND mirror_id = ?", (self.id,))
+        oldest = self._reader.row(f"{_OLDEST_OWED} AND mirror_id = ? ORDER BY seq LIMIT 1", (self.id,))
+        return Owed(int(self._one("owed", 0)[0]), oldest[0] if oldest else "")
 
     def near_names(self, path: RelPath) -> list[RelPath]:
         """Return held paths that somebody who says `path` may mean, at most NEAR_NAMES, the likeliest first.
@@ -276,44 +289,31 @@ class MirrorReads:
         return row[0] if row else None
 
     def _directories(self, top: RelPath) -> Iterator[tuple[int, RelPath]]:
+        """Stream a directory and the known ones below it, by path."""
         directory_id = self._directory_id(top)
         if directory_id is not None:
             yield directory_id, top
         first, end = below(top)
-        after: object = ""
-        while rows := self._reader.rows(
-            f"SELECT id, path FROM directories WHERE mirror_id = ? AND path >= ? AND path < ? AND path > ?"
-            f" ORDER BY path LIMIT {CHUNK_ROWS}",
-            (self.id, first, end, after),
-        ):
-            yield from rows
+        after = ""
+        select = f"""SELECT id, path FROM directories WHERE mirror_id = ? AND path >= ? AND path < ? AND path > ?
+                     ORDER BY path LIMIT {CHUNK_ROWS}"""
+        while rows := self._reader.bulk(select, 2, (self.id, first, end, after)):
+            yield from ((row[0], RelPath(row[1])) for row in rows)
             after = rows[-1][1]
-
-    def _names_after(self, directory_id: int, name: str) -> list[Row]:
-        return self._reader.rows(
-            f"SELECT {RECORD_COLUMNS}, r.name FROM records AS r WHERE r.directory_id = ? AND r.name > ?"
-            f" ORDER BY r.name LIMIT {CHUNK_ROWS}",
-            (directory_id, name),
-        )
 
     def _near(self, path: RelPath) -> Iterator[RelPath]:
         yield from self._renamed_to(path)
         directory, name = split(path)
         folded = _folded(directory), _folded(name)
-        elsewhere: list[RelPath] = []
         for directory_id, candidate in self._directories(ROOT):
             if _folded(candidate) == folded[0]:
-                names = self._reader.rows("SELECT name FROM records WHERE directory_id = ?", (directory_id,))
-                yield from (join(candidate, held) for (held,) in names if _folded(held) == folded[1])
-            elif len(elsewhere) < NEAR_NAMES and self._has(directory_id, name):
-                elsewhere.append(join(candidate, name))
-        yield from elsewhere
-
-    def _has(self, directory_id: int, name: str) -> bool:
-        return (
-            self._reader.row("SELECT 1 FROM records WHERE directory_id = ? AND name = ?", (directory_id, name))
-            is not None
-        )
+                held = (held for held, _ in self._records_in(directory_id) if _folded(held) == folded[1])
+                yield from (join(candidate, other) for other in held)
+        elsewhere = """SELECT d.path FROM directories AS d WHERE d.mirror_id = ? AND d.path <> ?
+                       AND EXISTS (SELECT 1 FROM records AS r WHERE r.directory_id = d.id AND r.name = ?)
+                       ORDER BY d.path LIMIT ?"""
+        rows = self._reader.rows(elsewhere, (self.id, directory, name, NEAR_NAMES))
+        yield from (join(other, name) for (other,) in rows)
 
     def _renamed_to(self, path: RelPath) -> Iterator[RelPath]:
         """Yield held paths that appeared with the same bytes in the run that removed `path`."""
@@ -328,7 +328,7 @@ class MirrorReads:
                 " ORDER BY seq LIMIT ?",
                 (self.id, *removed, FileEvent.READY.value, NEAR_NAMES),
             )
-            yield from (RelPath(new) for (new,) in rows if self.record(new) is not None)
+            yield from (RelPath(new) for (new,) in rows if self.record(new))
 
 
 class CatalogueReads:
@@ -346,27 +346,27 @@ class CatalogueReads:
 
     def announcements(self, since: int, limit: int) -> list[Announcement]:
         """Return the numbered event feed after number `since`, published or not; a gap in the numbers is a trim."""
-        select = _ANNOUNCEMENT.format(index="")
-        return self._announcements(f"{select} WHERE o.seq > ? ORDER BY o.seq LIMIT ?", since, limit)
+        return self._announcements(f"{_ANNOUNCEMENT} WHERE o.seq > ? ORDER BY o.seq LIMIT ?", since, limit)
 
     def unpublished(self, limit: int) -> list[Announcement]:
         """Return the oldest announcements that nsqd has not accepted."""
-        select = _ANNOUNCEMENT.format(index="INDEXED BY outbox_owed")
-        return self._announcements(f"{select} WHERE o.published_at IS NULL ORDER BY o.seq LIMIT ?", limit)
+        owed = "o.seq > (SELECT published_through FROM feed) AND o.published_at IS NULL"
+        return self._announcements(f"{_ANNOUNCEMENT} WHERE {owed} ORDER BY o.seq LIMIT ?", limit)
 
     def published_since(self, at: str) -> list[Announcement]:
         """Return the newest announcement of each path that had one accepted at or after `at`, oldest first."""
-        select = _ANNOUNCEMENT.format(index="")
         newest = "SELECT max(seq) FROM outbox WHERE published_at >= ? GROUP BY mirror_id, path"
-        return self._announcements(f"{select} WHERE o.seq IN ({newest}) ORDER BY o.seq", at)
+        return self._announcements(f"{_ANNOUNCEMENT} WHERE o.seq IN ({newest}) ORDER BY o.seq LIMIT -1", at)
 
     def owed(self) -> Owed:
         """Return what has not been announced yet, over all mirrors."""
-        return _owed(self._reader)
+        counted = self._reader.row("SELECT coalesce(sum(owed), 0) FROM mirrors")
+        oldest = self._reader.row(f"{_OLDEST_OWED} ORDER BY seq LIMIT 1")
+        return Owed(int(counted[0]) if counted else 0, oldest[0] if oldest else "")
 
     def last_announcement(self) -> int:
-        """Return the number of the newest announcement, 0 before the first."""
-        row = self._reader.row("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+        """Return the number of the newest announcement; before the first, one less than its number will be."""
+        row = self._reader.row("SELECT next_seq - 1 FROM feed")
         return int(row[0]) if row else 0
 
     def runs(self, limit: int = 20) -> list[RunRow]:
@@ -383,26 +383,15 @@ class CatalogueReads:
         return int(row[0]) if row else 0
 
     def _announcements(self, statement: str, *parameters: object) -> list[Announcement]:
-        return _made(_announcement, self._reader.rows(statement, parameters))
+        return _made(_announcement, self._reader.bulk(statement, 10, parameters))
 
 
 # --- rows to values --------------------------------------------------------------------------------------------------
 
 
-def _owed(reader: Reader, condition: str = "", parameters: Row = ()) -> Owed:
-    row = reader.row(
-        "SELECT count(*), min(seq) FROM outbox INDEXED BY outbox_owed WHERE published_at IS NULL " + condition,
-        parameters,
-    )
-    if row is None or row[0] == 0:
-        return Owed(0, "")
-    oldest = reader.row("SELECT at FROM outbox WHERE seq = ?", (row[1],))
-    return Owed(row[0], oldest[0] if oldest else "")
-
-
 def _announcement(row: Row) -> Announcement:
     seq, mirror, path, event, size, sha256, *rest = row
-    return Announcement(seq, mirror, RelPath(path), FileEvent(event), size, sha256.hex(), *rest)
+    return Announcement(seq, mirror, RelPath(path), FileEvent(event), size, sha256.lower(), *rest)
 
 
 def _summary(row: Row) -> MirrorSummary:
@@ -416,15 +405,15 @@ def _run(row: Row) -> RunRow:
 
 
 def _intent(row: Row) -> Intent:
-    identity, kind, path, sha256, size, mtime_ns, ctime_ns, file_id, staged, from_path = row
-    fingerprint = Fingerprint(size, mtime_ns, ctime_ns, unsigned(file_id))
-    return Intent(identity, IntentKind(kind), RelPath(path), sha256.hex(), fingerprint, staged, RelPath(from_path))
+    identity, kind, path, sha256, fingerprint, staged, from_path = row
+    return Intent(
+        identity, IntentKind(kind), RelPath(path), sha256, Fingerprint(*fingerprint), staged, RelPath(from_path)
+    )
 
 
 def _partial(row: Row) -> Partial:
-    path, size, mtime_ns, ctime_ns, file_id, staged, offset, sha256 = row
-    fingerprint = Fingerprint(size, mtime_ns, ctime_ns, unsigned(file_id))
-    return Partial(RelPath(path), fingerprint, staged, offset, sha256.hex())
+    path, fingerprint, staged, offset, sha256 = row
+    return Partial(RelPath(path), unpack_print(fingerprint), staged, offset, sha256.hex())
 
 
 def _unheld(row: Row) -> Unheld:
@@ -442,4 +431,4 @@ def _made(make: Callable[[Row], T], rows: Iterable[Row]) -> list[T]:
     try:
         return [make(row) for row in rows]
     except (ValueError, TypeError, AttributeError) as error:
-        raise CatalogueDamaged(f"the catalogue is damaged: a row is unreadable: {error}", hint=DAMAGED_HINT) from error
+        raise unreadable(error) from error

@@ -7,41 +7,58 @@ findings work on a read-only catalogue as well.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from syncd.core.model import Fingerprint, Record, RelPath, Unheld
 from syncd.core.paths import join, split
-from syncd.store.sql import CHUNK_ROWS, Reader, Row, below, signed, storable, to_record, unsigned
-from syncd.store.sql import RECORD_COLUMNS as RECORD
-
-# Names of held files carry the catalogue's own key; what need not be held carries its path.
-_TABLES = (
-    "CREATE TEMP TABLE found_absent (directory_id, name, PRIMARY KEY (directory_id, name)) WITHOUT ROWID",
-    "CREATE TEMP TABLE found_again (directory_id, name, PRIMARY KEY (directory_id, name)) WITHOUT ROWID",
-    "CREATE TEMP TABLE found_flipped (directory_id, name, PRIMARY KEY (directory_id, name)) WITHOUT ROWID",
-    "CREATE TEMP TABLE found_renames (directory_id, name, path, PRIMARY KEY (directory_id, name)) WITHOUT ROWID",
-    "CREATE TEMP TABLE found_arrived (path PRIMARY KEY, size, mtime_ns, ctime_ns, file_id) WITHOUT ROWID",
-    "CREATE INDEX temp.found_arrived_by_id ON found_arrived (file_id)",
-    "CREATE TEMP TABLE found_replaced (path PRIMARY KEY, size, mtime_ns, ctime_ns, file_id, directory_id, name)",
-    "CREATE INDEX temp.found_replaced_by_id ON found_replaced (file_id)",
-    "CREATE TEMP TABLE found_unheld (path PRIMARY KEY, reason, detail, size, mtime_ns, directory, name) WITHOUT ROWID",
-    "CREATE TEMP TABLE found_folders (path PRIMARY KEY, seen) WITHOUT ROWID",
+from syncd.store.sql import (
+    CHUNK_ROWS,
+    Reader,
+    Row,
+    below,
+    by_directory,
+    int64,
+    pack_print,
+    storable,
+    unpack_print,
+    unpack_record,
 )
 
-_INSERTS = {
-    "found_absent": "INSERT OR IGNORE INTO temp.found_absent VALUES (?, ?)",
-    "found_again": "INSERT OR IGNORE INTO temp.found_again VALUES (?, ?)",
-    "found_flipped": "INSERT OR IGNORE INTO temp.found_flipped VALUES (?, ?)",
-    "found_arrived": "INSERT OR REPLACE INTO temp.found_arrived VALUES (?, ?, ?, ?, ?)",
-    "found_replaced": "INSERT OR REPLACE INTO temp.found_replaced VALUES (?, ?, ?, ?, ?, ?, ?)",
-    "found_unheld": "INSERT OR REPLACE INTO temp.found_unheld VALUES (?, ?, ?, ?, ?, ?, ?)",
-    "found_folders": "INSERT OR REPLACE INTO temp.found_folders VALUES (?, ?)",
+# Names of held files carry the catalogue's own key; what need not be held carries its path. The types are those of the
+# catalogue's columns: without them SQLite would not use these keys in a join.
+_NAMES = "(directory_id INTEGER, name TEXT, PRIMARY KEY (directory_id, name)) WITHOUT ROWID"
+_TABLES = (
+    f"CREATE TEMP TABLE found_absent {_NAMES}",
+    f"CREATE TEMP TABLE found_again {_NAMES}",
+    f"CREATE TEMP TABLE found_flipped {_NAMES}",
+    "CREATE TEMP TABLE found_renames (directory_id INTEGER, name TEXT, path TEXT, PRIMARY KEY (directory_id, name))",
+    "CREATE TEMP TABLE found_arrived (path TEXT PRIMARY KEY, print BLOB) WITHOUT ROWID",
+    "CREATE INDEX temp.found_arrived_by_id ON found_arrived (substr(print, 1, 8))",
+    "CREATE TEMP TABLE found_replaced (path TEXT PRIMARY KEY, print BLOB, directory_id INTEGER, name TEXT)",
+    "CREATE INDEX temp.found_replaced_by_id ON found_replaced (substr(print, 1, 8))",
+    """CREATE TEMP TABLE found_unheld (path TEXT PRIMARY KEY, reason TEXT, detail TEXT, size INTEGER, mtime_ns INTEGER,
+                                       directory TEXT, name TEXT)""",
+    "CREATE TEMP TABLE found_folders (path TEXT PRIMARY KEY, seen INTEGER) WITHOUT ROWID",
+)
+
+_WRITES = {
+    "absent": "INSERT OR IGNORE INTO temp.found_absent VALUES {}",
+    "again": "INSERT OR IGNORE INTO temp.found_again VALUES {}",
+    "flipped": "INSERT OR IGNORE INTO temp.found_flipped VALUES {}",
+    "arrived": "INSERT OR REPLACE INTO temp.found_arrived VALUES {}",
+    "replaced": "INSERT OR REPLACE INTO temp.found_replaced VALUES {}",
+    "unheld": "INSERT OR REPLACE INTO temp.found_unheld VALUES {}",
+    "folders": "INSERT OR REPLACE INTO temp.found_folders VALUES {}",
 }
+_SETTLE_ABSENT = """
+DELETE FROM temp.found_absent WHERE directory_id = ? AND name IN (SELECT value FROM json_each(?))"""
+_SETTLE_ARRIVED = "DELETE FROM temp.found_arrived WHERE path IN (SELECT value FROM json_each(?))"
 
 _ITS_RECORD = "CROSS JOIN main.records AS r ON r.directory_id = x.directory_id AND r.name = x.name"
 _AGAIN = f"temp.found_again AS x {_ITS_RECORD} WHERE r.absent_run <> ''"
 _FLIPPED = f"temp.found_flipped AS x {_ITS_RECORD} WHERE 1"
-_REPLACED = f"temp.found_replaced AS x {_ITS_RECORD} WHERE (r.size <> x.size OR r.mtime_ns <> x.mtime_ns)"
+_REPLACED = f"temp.found_replaced AS x {_ITS_RECORD} WHERE substr(r.packed, 9, 16) <> substr(x.print, 9, 16)"
 _ABSENT = f"""temp.found_absent AS x {_ITS_RECORD}
     WHERE NOT EXISTS (SELECT 1 FROM temp.found_flipped AS f WHERE f.directory_id = x.directory_id AND f.name = x.name)
     AND r.absent_run """
@@ -49,32 +66,33 @@ _ABSENT_NEVER_BEFORE = f"{_ABSENT} = ''"
 _ABSENT_FIRST = f"{_ABSENT} IN ('', :run)"
 _ABSENT_CONFIRMED = f"{_ABSENT} NOT IN ('', :run)"
 
-_ABSENT_BELOW = """
+_ABSENT_IN = """
 INSERT OR IGNORE INTO temp.found_absent
 SELECT r.directory_id, r.name FROM main.directories AS d CROSS JOIN main.records AS r ON r.directory_id = d.id
-WHERE d.mirror_id = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?))
-"""
+WHERE d.mirror_id = ? AND """
 
-# The index on file_id is partial: SQLite uses it only where the statement itself says that the id is not 0.
-_PROVE_RENAMES = """
+# The index is partial: SQLite uses it only where the statement itself says that the id is not 0. See sql.pack_record()
+# for the bytes: 1-8 are the file id, 1-24 the identity (id, size, mtime).
+_SAME_ID = "substr({0}.packed, 1, 8) = substr(a.print, 1, 8) AND substr({0}.packed, 1, 8) <> x'0000000000000000'"
+_PROVE_RENAMES = f"""
 INSERT INTO temp.found_renames
 SELECT r.directory_id, r.name, a.path
 FROM temp.found_arrived AS a
-CROSS JOIN main.records AS r INDEXED BY records_by_file_id ON r.file_id = a.file_id AND r.file_id <> 0
+CROSS JOIN main.records AS r INDEXED BY records_by_file_id ON {_SAME_ID.format("r")}
 CROSS JOIN temp.found_absent AS x ON x.directory_id = r.directory_id AND x.name = r.name
 CROSS JOIN main.directories AS d ON d.id = r.directory_id AND d.mirror_id = :mirror
-WHERE a.file_id <> 0 AND r.size = a.size AND r.mtime_ns = a.mtime_ns
+WHERE substr(r.packed, 1, 24) = substr(a.print, 1, 24)
   AND NOT EXISTS (SELECT 1 FROM temp.found_flipped AS f WHERE f.directory_id = r.directory_id AND f.name = r.name)
-  AND NOT EXISTS (SELECT 1 FROM temp.found_replaced AS p WHERE p.file_id = a.file_id)
-  AND NOT EXISTS (SELECT 1 FROM temp.found_arrived AS b WHERE b.file_id = a.file_id AND b.path <> a.path)
+  AND NOT EXISTS (SELECT 1 FROM temp.found_replaced AS p WHERE substr(p.print, 1, 8) = substr(a.print, 1, 8))
+  AND NOT EXISTS (SELECT 1 FROM temp.found_arrived AS b
+                  WHERE substr(b.print, 1, 8) = substr(a.print, 1, 8) AND b.path <> a.path)
   AND NOT EXISTS (SELECT 1 FROM main.records AS o INDEXED BY records_by_file_id
                   CROSS JOIN main.directories AS e ON e.id = o.directory_id AND e.mirror_id = :mirror
-                  WHERE o.file_id = a.file_id AND o.file_id <> 0
-                    AND (o.directory_id <> r.directory_id OR o.name <> r.name))
+                  WHERE {_SAME_ID.format("o")} AND (o.directory_id <> r.directory_id OR o.name <> r.name))
 """
 
 _RENAMES = f"""
-SELECT x.directory_id, x.name, d.path, a.path, a.size, a.mtime_ns, a.ctime_ns, a.file_id, {RECORD}
+SELECT x.directory_id, x.name, d.path, a.path, hex(a.print), hex(r.packed), r.absent_run
 FROM temp.found_renames AS x
 CROSS JOIN temp.found_arrived AS a ON a.path = x.path
 CROSS JOIN main.directories AS d ON d.id = x.directory_id
@@ -105,12 +123,16 @@ class SqliteFindings:
     """
 
     def __init__(self, reader: Reader, mirror_id: int, run_id: str, revision: int) -> None:
+        if "/" in run_id:
+            raise ValueError(f"a run's id without '/' is needed, not {run_id!r}: see MirrorReads.held_in")
         self.run_id = run_id
         self._reader = reader
         self._mirror_id = mirror_id
         self._bind: dict[str, object] = {"mirror": mirror_id, "run": run_id, "revision": revision}
-        self._gathered: dict[str, list[Row]] = {table: [] for table in _INSERTS}
+        self._gathered: dict[str, list[Row]] = {what: [] for what in _WRITES}
         self._pending = 0
+        self._settled: list[Row] = []
+        self._arrived: list[RelPath] = []
         self._last_directory: tuple[str, int] | None = None
         reader.rows("PRAGMA temp.journal_mode=MEMORY")
         for statement in _TABLES:
@@ -122,34 +144,33 @@ class SqliteFindings:
         directory_id = self._directory_id(directory)
         if directory_id is not None:
             for name in names:
-                self._gather("found_absent", (directory_id, name))
+                self._gather("absent", (directory_id, name))
 
     def absent_below(self, directory: RelPath) -> None:
-        self._reader.rows(_ABSENT_BELOW, (self._mirror_id, directory, *below(directory)))
+        self._reader.rows(f"{_ABSENT_IN} d.path = ?", (self._mirror_id, directory))
+        self._reader.rows(f"{_ABSENT_IN} d.path >= ? AND d.path < ?", (self._mirror_id, *below(directory)))
+        self.directory(directory, seen=False)
 
     def seen_again(self, path: RelPath) -> None:
-        self._gather_name("found_again", path)
+        self._gather_name("again", path)
 
     def arrived(self, path: RelPath, fingerprint: Fingerprint) -> None:
-        size, mtime_ns, ctime_ns, file_id = fingerprint
-        self._gather("found_arrived", (path, size, mtime_ns, ctime_ns, signed(file_id)))
+        self._gather("arrived", (path, pack_print(fingerprint)))
 
     def replaced(self, path: RelPath, fingerprint: Fingerprint) -> None:
         directory, name = split(path)
-        size, mtime_ns, ctime_ns, file_id = fingerprint
-        row = (path, size, mtime_ns, ctime_ns, signed(file_id), self._directory_id(directory), name)
-        self._gather("found_replaced", row)
+        self._gather("replaced", (path, pack_print(fingerprint), self._directory_id(directory), name))
 
     def flipped(self, path: RelPath) -> None:
-        self._gather_name("found_flipped", path)
+        self._gather_name("flipped", path)
 
     def unheld(self, unheld: Unheld) -> None:
         path, detail = storable(unheld.path), storable(unheld.detail)
-        row = (path, unheld.reason.value, detail, unheld.size, unheld.mtime_ns, *split(RelPath(path)))
-        self._gather("found_unheld", row)
+        listed = int64(unheld.size), int64(unheld.mtime_ns)
+        self._gather("unheld", (path, unheld.reason.value, detail, *listed, *split(RelPath(path))))
 
     def directory(self, path: RelPath, seen: bool) -> None:
-        self._gather("found_folders", (path, int(seen)))
+        self._gather("folders", (path, int(seen)))
 
     # --- what follows from it
 
@@ -157,16 +178,14 @@ class SqliteFindings:
         self._flush()
         self._reader.rows("DELETE FROM temp.found_renames")
         self._reader.rows(_PROVE_RENAMES, self._bind)
-        for _, name, directory, new, *print_and_record in self._by_name(_RENAMES):
-            record = to_record(print_and_record[4:])
-            yield join(directory, name), record, RelPath(new), _fingerprint(print_and_record[:4])
+        for _, name, directory, new, print_, packed, absent_run in self._by_name(_RENAMES, 7):
+            record = unpack_record(bytes.fromhex(packed), absent_run)
+            yield join(directory, name), record, RelPath(new), unpack_print(bytes.fromhex(print_))
 
     def settle_rename(self, old: RelPath, new: RelPath) -> None:
-        self._flush()
         directory, name = split(old)
-        held = (self._directory_id(directory), name)
-        self._reader.rows("DELETE FROM temp.found_absent WHERE directory_id = ? AND name = ?", held)
-        self._reader.rows("DELETE FROM temp.found_arrived WHERE path = ?", (new,))
+        self._settled.append((self._directory_id(directory), name))
+        self._arrived.append(new)
 
     def arrivals(self) -> Iterator[tuple[RelPath, Fingerprint]]:
         return self._fingerprints("found_arrived")
@@ -202,16 +221,16 @@ class SqliteFindings:
 
     def still_unheld(self) -> Iterator[Row]:
         """Return (path, reason, detail, size, mtime_ns) of unheld paths that were not committed meanwhile."""
-        return self._by_path(_STILL_UNHELD)
+        return self._by_path(_STILL_UNHELD, 5)
 
     def folders_gone(self) -> Iterator[RelPath]:
         """Return the known directories that were absent."""
-        return (RelPath(row[0]) for row in self._by_path(_folders("NOT x.seen")))
+        return (RelPath(row[0]) for row in self._by_path(_folders("NOT x.seen"), 1))
 
     def folders_new(self) -> Iterator[RelPath]:
         """Return the listed directories that the catalogue does not know."""
         unknown = "NOT EXISTS (SELECT 1 FROM main.directories AS d WHERE d.mirror_id = :mirror AND d.path = x.path)"
-        return (RelPath(row[0]) for row in self._by_path(_folders(f"x.seen AND {unknown}")))
+        return (RelPath(row[0]) for row in self._by_path(_folders(f"x.seen AND {unknown}"), 1))
 
     def concerns(self, path: RelPath) -> bool:
         """Say whether this held path was found absent, replaced or flipped."""
@@ -221,24 +240,30 @@ class SqliteFindings:
 
     # --- plumbing
 
-    def _gather(self, table: str, row: Row) -> None:
-        self._gathered[table].append(row)
+    def _gather(self, what: str, row: Row) -> None:
+        self._gathered[what].append(row)
         self._pending += 1
         if self._pending >= CHUNK_ROWS:
             self._flush()
 
-    def _gather_name(self, table: str, path: RelPath) -> None:
+    def _gather_name(self, what: str, path: RelPath) -> None:
         directory, name = split(path)
         directory_id = self._directory_id(directory)
         if directory_id is not None:
-            self._gather(table, (directory_id, name))
+            self._gather(what, (directory_id, name))
 
     def _flush(self) -> None:
         if self._pending:
-            for table, rows in self._gathered.items():
-                self._reader.write_temporary(_INSERTS[table], rows)
+            for what, rows in self._gathered.items():
+                self._reader.write_temporary(_WRITES[what], rows)
                 rows.clear()
             self._pending = 0
+        if self._settled:
+            for names in by_directory(self._settled):
+                self._reader.rows(_SETTLE_ABSENT, names)
+            self._reader.rows(_SETTLE_ARRIVED, (json.dumps(self._arrived),))
+            self._settled.clear()
+            self._arrived.clear()
 
     def _directory_id(self, path: RelPath) -> int | None:
         """Return a directory's key, None where nothing can be held; a scan asks for the same one again and again."""
@@ -258,40 +283,38 @@ class SqliteFindings:
 
     def _records(self, source: str) -> Iterator[tuple[RelPath, Record]]:
         path = "(SELECT d.path FROM main.directories AS d WHERE d.id = x.directory_id)"
-        for _, name, directory, *record in self._by_name(_names(source, f"{path}, {RECORD}")):
-            yield join(directory, name), to_record(record)
+        statement = _in_order(f"x.directory_id, x.name, {path}, hex(r.packed), r.absent_run", source)
+        for _, name, directory, packed, absent_run in self._by_name(statement, 5):
+            yield join(directory, name), unpack_record(bytes.fromhex(packed), absent_run)
 
     def _names(self, source: str) -> Iterator[Row]:
-        return self._by_name(_names(source))
+        return self._by_name(_in_order("x.directory_id, x.name", source), 2)
 
     def _fingerprints(self, table: str) -> Iterator[tuple[RelPath, Fingerprint]]:
-        for path, *fingerprint in self._by_path(
-            f"SELECT path, size, mtime_ns, ctime_ns, file_id FROM temp.{table}"
-            f" WHERE path > :after ORDER BY path LIMIT {CHUNK_ROWS}"
-        ):
-            yield RelPath(path), _fingerprint(fingerprint)
+        statement = f"SELECT path, hex(print) FROM temp.{table} WHERE path > :after ORDER BY path LIMIT {CHUNK_ROWS}"
+        for path, print_ in self._by_path(statement, 2):
+            yield RelPath(path), unpack_print(bytes.fromhex(print_))
 
-    def _by_name(self, statement: str) -> Iterator[Row]:
+    def _by_name(self, statement: str, columns: int) -> Iterator[Row]:
         """Stream rows that begin with (directory_id, name), in that order."""
         directory_id, after = -1, ""
-        while rows := self._chunk(statement, {"directory": directory_id, "after": after}):
+        while rows := self._chunk(statement, columns, {"directory": directory_id, "after": after}):
             yield from rows
             directory_id, after = rows[-1][:2]
 
-    def _by_path(self, statement: str) -> Iterator[Row]:
+    def _by_path(self, statement: str, columns: int) -> Iterator[Row]:
         """Stream rows that begin with their path, in that order."""
         after: object = -1  # a number sorts before any text, "" (the root) included
-        while rows := self._chunk(statement, {"after": after}):
+        while rows := self._chunk(statement, columns, {"after": after}):
             yield from rows
             after = rows[-1][0]
 
-    def _chunk(self, statement: str, position: dict[str, object]) -> list[Row]:
+    def _chunk(self, statement: str, columns: int, position: dict[str, object]) -> list[Row]:
         self._flush()
-        return self._reader.rows(statement, self._bind | position)
+        return self._reader.bulk(statement, columns, self._bind | position)
 
 
-def _names(source: str, more: str = "") -> str:
-    columns = f"x.directory_id, x.name{', ' if more else ''}{more}"
+def _in_order(columns: str, source: str) -> str:
     return (
         f"SELECT {columns} FROM {source} AND (x.directory_id, x.name) > (:directory, :after)"
         f" ORDER BY x.directory_id, x.name LIMIT {CHUNK_ROWS}"
@@ -303,8 +326,3 @@ def _folders(condition: str) -> str:
         f"SELECT x.path FROM temp.found_folders AS x WHERE x.path > :after AND {condition}"
         f" ORDER BY x.path LIMIT {CHUNK_ROWS}"
     )
-
-
-def _fingerprint(row: list[int]) -> Fingerprint:
-    size, mtime_ns, ctime_ns, file_id = row
-    return Fingerprint(size, mtime_ns, ctime_ns, unsigned(file_id))

@@ -48,7 +48,7 @@ class ReadonlyCatalogue(CatalogueReads):
         return ReadonlyMirrorCatalogue(self._reader, row[0] if row else _UNKNOWN_MIRROR, name)
 
     def close(self) -> None:
-        """Close all connections but those of findings; safe to repeat."""
+        """Close all connections; safe to repeat."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class SnapshotReader(Reader):
         raise CatalogueError(f"the catalogue {self.path} keeps changing while it is read", hint="try again")
 
     def another(self) -> Reader:
-        return _Still(self.path)
+        return self._adopt(_Still(self.path))
 
     def _connect(self) -> sqlite3.Connection:
         log, _ = schema.companions(self.path)

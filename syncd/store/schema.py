@@ -22,6 +22,13 @@ Migration = Callable[[sqlite3.Connection], None]
 APPLICATION_ID = 0x73796E63
 """What file(1) and we recognise a catalogue by (https://sqlite.org/pragma.html#pragma_application_id)."""
 
+# What the columns mean that do not say so themselves:
+# mirrors.revision      counts commits that changed records; records.revision: the one that wrote the record.
+# mirrors.owed          outbox rows of the mirror that are not published.
+# records.packed        see sql.pack_record(); hex(substr(packed, 65)) is the SHA-256.
+# feed                  one row: the next number of the outbox, and the number up to which all is published.
+# intents               one row a group, since it comes and goes as one: its ids, and the intents as JSON.
+# approvals             what a run was refused (approved 0), and what of it a person let through (1).
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -36,6 +43,7 @@ CREATE TABLE mirrors (
     revision INTEGER NOT NULL DEFAULT 0,
     manifest_revision INTEGER NOT NULL DEFAULT -1,
     generation_floor INTEGER NOT NULL DEFAULT 0,
+    owed INTEGER NOT NULL DEFAULT 0,
     listed_at TEXT NOT NULL DEFAULT '',
     last_success TEXT NOT NULL DEFAULT ''
 );
@@ -52,21 +60,12 @@ CREATE INDEX directories_by_parent ON directories (parent_id);
 CREATE TABLE records (
     directory_id INTEGER NOT NULL,
     name TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    sha256 BLOB NOT NULL,
-    generation INTEGER NOT NULL,
-    local_inode INTEGER NOT NULL,
-    local_size INTEGER NOT NULL,
-    local_mtime_ns INTEGER NOT NULL,
+    packed BLOB NOT NULL,
     absent_run TEXT NOT NULL,
-    verified_ms INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     PRIMARY KEY (directory_id, name)
 ) WITHOUT ROWID;
-CREATE INDEX records_by_file_id ON records (file_id) WHERE file_id <> 0;
+CREATE INDEX records_by_file_id ON records (substr(packed, 1, 8)) WHERE substr(packed, 1, 8) <> x'0000000000000000';
 
 CREATE TABLE tombstones (
     mirror_id INTEGER NOT NULL,
@@ -75,8 +74,12 @@ CREATE TABLE tombstones (
     PRIMARY KEY (mirror_id, path)
 ) WITHOUT ROWID;
 
+CREATE TABLE feed (
+    next_seq INTEGER NOT NULL,
+    published_through INTEGER NOT NULL
+);
 CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     mirror_id INTEGER NOT NULL,
     path TEXT NOT NULL,
     event TEXT NOT NULL,
@@ -88,30 +91,18 @@ CREATE TABLE outbox (
     at TEXT NOT NULL,
     published_at TEXT
 );
-CREATE INDEX outbox_owed ON outbox (seq, mirror_id) WHERE published_at IS NULL;
 
 CREATE TABLE intents (
     seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
     mirror_id INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    path TEXT NOT NULL,
-    sha256 BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    staged TEXT NOT NULL,
-    from_path TEXT NOT NULL
+    ids TEXT NOT NULL,
+    declared TEXT NOT NULL
 );
 
 CREATE TABLE partials (
     mirror_id INTEGER NOT NULL,
     path TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL,
     staged TEXT NOT NULL,
     offset INTEGER NOT NULL,
     sha256 BLOB NOT NULL,
@@ -153,6 +144,13 @@ CREATE TABLE runs (
 );
 
 CREATE TABLE run_days (day TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE notes (
+    mirror_id INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    note TEXT NOT NULL,
+    PRIMARY KEY (mirror_id, topic)
+) WITHOUT ROWID;
 """
 
 TABLES = (
@@ -161,6 +159,7 @@ TABLES = (
     "directories",
     "records",
     "tombstones",
+    "feed",
     "outbox",
     "intents",
     "partials",
@@ -168,6 +167,7 @@ TABLES = (
     "approvals",
     "runs",
     "run_days",
+    "notes",
 )
 
 
@@ -176,7 +176,8 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?)", (time.time_ns() // 1_000_000,))
+    first = time.time_ns() // 1_000_000
+    connection.execute("INSERT INTO feed (next_seq, published_through) VALUES (?, ?)", (first, first - 1))
 
 
 MIGRATIONS: tuple[Migration, ...] = (_create_tables,)
