@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from syncd.core import paths
-from syncd.core.errors import DiskFull, MirrorError, Scope, SyncdError
+from syncd.core.errors import DiskFull, MirrorError, PathUnsafe, Scope, SyncdError
 from syncd.core.model import (
     Dropped,
     Fact,
@@ -191,21 +191,25 @@ class Committer:
                     for path, record in batch
                 ]
                 self._catalogue.declare(intents)
-                for path, record in batch:
-                    self._move_to_trash(path, record)
+                gone = [path for path, record in batch if self._move_to_trash(path, record)]
                 self._mirror.sync_directories()
-                self._commit([Dropped(path) for path, _ in batch], intents)
-                self._report.retired += len(batch)
+                self._commit([Dropped(path) for path in gone], intents)
+                self._report.retired += len(gone)
 
-    def _move_to_trash(self, path: RelPath, record: Record) -> None:
+    def _move_to_trash(self, path: RelPath, record: Record) -> bool:
+        """Say whether the file may be called retired; not when moving it failed (it stays held, and fails)."""
         if self._shared_by_folding(path):
-            return
+            return True
         try:
             self._mirror.retire(path, record.local, batch=self._batch)
+        except PathUnsafe:
+            return True  # a link or a foreign thing lies in the place of its folder: what is behind is not ours to move
         except MirrorError as error:
             if error.scope is not Scope.FILE:
                 raise
-            # a link or a foreign thing lies in the way: it is not ours to move, and the file is not held any more
+            self._report.fail(path, error.reason, error.message)
+            return False
+        return True
 
     def _shared_by_folding(self, path: RelPath) -> bool:
         """Say whether another record folds to this path, so that one local file serves both names."""
