@@ -92,7 +92,8 @@ def install(*names):
     """Install the named lock files and syncd itself, unless exactly that is installed already."""
     make_venv()
     locks = [LOCKS / f"{name}.lock" for name in ("build", *names)]
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in [*locks, ROOT / "pyproject.toml"])).hexdigest()
+    content = b"".join(path.read_bytes() for path in [*locks, ROOT / "pyproject.toml"])
+    digest = hashlib.sha256(content + str(ROOT).encode()).hexdigest()  # a checkout that moved is installed again
     stamp = VENV / ("syncd-" + "-".join(names) + ".installed")
     if stamp.exists() and stamp.read_text() == digest:
         return

@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from syncd import __version__
-from syncd.core.errors import ConfigError, SyncdError
 
+TYPE_CHECKING = False  # as in typing, which --help need not import
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
     from types import FrameType, ModuleType
+    from typing import NoReturn
 
     from syncd.config import Settings
+    from syncd.core.errors import ConfigError, SyncdError
 
 EXIT_BUG, EXIT_USAGE, EXIT_DISK_FULL = 1, 2, 14
 EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143
 
 
-class Verb(NamedTuple):
+class Verb:
     """One command: the group it is listed in, its module below syncd.cli, its line of help."""
 
-    group: str
-    module: str
-    about: str
-    needs_settings: bool = True
+    __slots__ = ("about", "group", "module", "needs_settings")
+
+    def __init__(self, group: str, module: str, about: str, *, needs_settings: bool = True) -> None:
+        self.group = group
+        self.module = module
+        self.about = about
+        self.needs_settings = needs_settings
 
 
 VERBS = {
@@ -55,12 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error becomes one message on stderr."""
     _tolerate_odd_names()
     call = _Call()
-    before = _on_sigterm(_terminate)
     try:
         code = call.run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
-    except SyncdError as error:
-        return _report(error)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_BUG
     except KeyboardInterrupt:
@@ -70,11 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         return EXIT_PIPE
     except Exception as error:  # noqa: BLE001 (the one place: a bug must end in one line and a file, not in noise)
-        return _bug(error, call.settings)
+        return _failed(error, call.settings)
     else:
         return code
-    finally:
-        _on_sigterm(before)
 
 
 def load_verb(name: str) -> tuple[argparse.ArgumentParser, ModuleType]:
@@ -122,15 +121,17 @@ class _Call:
         parser.set_defaults(config=config)
         args: argparse.Namespace = parser.parse_args(rest)
         args.config = None if args.config is None else Path(args.config)
-        if not verb.needs_settings:
-            return int(module.run(args))
-        self.settings = self._load(args.config)
-        return int(module.run(args, self.settings))
+        with _EndedBySigterm():
+            if not verb.needs_settings:
+                return int(module.run(args))
+            self.settings = _load(args.config)
+            return int(module.run(args, self.settings))
 
-    def _load(self, path: Path | None) -> Settings:
-        from syncd import config
 
-        return config.load(path, os.environ)
+def _load(path: Path | None) -> Settings:
+    from syncd import config
+
+    return config.load(path, os.environ)
 
 
 def _split(argv: list[str]) -> tuple[str | None, str | None, list[str]]:
@@ -141,7 +142,7 @@ def _split(argv: list[str]) -> tuple[str | None, str | None, list[str]]:
         word = rest.pop(0)
         if word in ("-c", "--config"):
             if not rest:
-                raise ConfigError(f"{word} needs the path of a configuration file", hint="syncd --help")
+                raise _usage(f"{word} needs the path of a configuration file")
             config = rest.pop(0)
         elif word.startswith("--config="):
             config = word.partition("=")[2]
@@ -157,7 +158,13 @@ def _unknown(name: str) -> ConfigError:
 
     near = difflib.get_close_matches(name, VERBS, n=1)
     meant = f'; did you mean "{near[0]}"?' if near else ""
-    return ConfigError(f'there is no command "{name}"{meant}', hint="syncd --help")
+    return _usage(f'there is no command "{name}"{meant}')
+
+
+def _usage(message: str) -> ConfigError:
+    from syncd.core.errors import ConfigError
+
+    return ConfigError(message, hint="syncd --help")
 
 
 def _help() -> str:
@@ -185,10 +192,24 @@ def _help() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _failed(error: Exception, settings: Settings | None) -> int:
+    """Turn what ended a command into one message and its exit code."""
+    from syncd.core.errors import SyncdError
+
+    if isinstance(error, SyncdError):
+        return _report(error)
+    if isinstance(error, OSError) and _is_output(error):
+        _drop_stdout()
+        _say(f"error: the output cannot be written: {error.strerror}")
+        return EXIT_DISK_FULL
+    return _bug(error, settings)
+
+
 def _report(error: SyncdError) -> int:
     """Print an error and the next step; return its exit code."""
     from syncd.cli.output import printable
     from syncd.config.secrets import redact
+    from syncd.core.errors import ConfigError
 
     _say(f"error: {printable(redact(error.message))}")
     for problem in error.problems if isinstance(error, ConfigError) else ():
@@ -203,10 +224,6 @@ def _bug(error: Exception, settings: Settings | None) -> int:
     """Report what nobody foresaw: one line, and the traceback where it can be sent from."""
     from syncd.cli.crash import keep_traceback
 
-    if isinstance(error, OSError) and _is_output(error):
-        _drop_stdout()
-        _say(f"error: the output cannot be written: {error.strerror}")
-        return EXIT_DISK_FULL
     kept = keep_traceback(error, None if settings is None else settings.host.state_dir, os.environ)
     _say(f"error: this is a bug in syncd {__version__}: {type(error).__name__} {_place(error)}")
     _say(f"  next: {kept}")
@@ -257,15 +274,23 @@ def _tolerate_odd_names() -> None:
             reconfigure(errors="backslashreplace")
 
 
+class _EndedBySigterm:
+    """While a verb runs, SIGTERM ends it as Ctrl-C does: by an exception, so that everything is closed in order."""
+
+    def __enter__(self) -> None:
+        import signal
+        import threading
+
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, _terminate)
+
+    def __exit__(self, *_error: object) -> None:
+        import signal
+
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_TERMINATED)
-
-
-def _on_sigterm(handler: object) -> object:
-    """Set the handler of SIGTERM and return the one before; in another thread than the main one nothing is set."""
-    import signal
-    import threading
-
-    if threading.current_thread() is not threading.main_thread() or handler is None:
-        return None
-    return signal.signal(signal.SIGTERM, handler)  # type: ignore[arg-type]

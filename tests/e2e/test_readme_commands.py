@@ -89,7 +89,7 @@ def lend_environment(checkout: Path, *names: str) -> None:
     (venv / "bin" / "syncd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m syncd "$@"\n')
     (venv / "bin" / "syncd").chmod(0o755)
     files = [checkout / "requirements" / f"{name}.lock" for name in ("build", *names)] + [checkout / "pyproject.toml"]
-    stamp = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
+    stamp = hashlib.sha256(b"".join(p.read_bytes() for p in files) + str(checkout).encode()).hexdigest()
     (venv / ("syncd-" + "-".join(names) + ".installed")).write_text(stamp)
 
 
