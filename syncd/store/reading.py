@@ -4,7 +4,8 @@
 Nothing is written into the state directory, neither beside a running syncd nor over what a killed one left:
 - no write-ahead log there: nobody is writing, the file alone is the catalogue (`immutable=1`); every read is followed
   by a look whether that is still so, and repeated when it is not;
-- a log is there: `readonly_shm=1` reads it with locks but without writing to its index.
+- a log is there: `readonly_shm=1` reads it with locks but without writing to its index; where a killed writer left no
+  index, a copy is read.
 Close it before a Catalogue is opened in the same process: see sql.py on descriptors.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -146,13 +148,29 @@ class _Still(SnapshotReader):
 def _open_quietly(path: Path, *, immutable: bool) -> sqlite3.Connection:
     if immutable:
         return connect_reader(path, "immutable=1")
-    connection = connect_reader(path, "readonly_shm=1")
     try:
+        connection = connect_reader(path, "readonly_shm=1")
         schema.version_of(connection)
-    except sqlite3.OperationalError:  # no index of the log to read: only a connection that may make one can
-        connection.close()
-        return connect_reader(path)
+    except sqlite3.OperationalError:
+        return _open_copy(path)  # a killed writer left a log and no usable index of it: only a writer could make one
     return connection
+
+
+def _open_copy(path: Path) -> sqlite3.Connection:
+    """Open a catalogue and its log as a copy that is gone with the connection, so that the original stays untouched."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="syncd-read-") as folder:
+        copy = Path(folder, path.name)
+        for original in (schema.companions(path)[0], path):
+            if original.exists():
+                shutil.copyfile(original, copy.with_name(original.name))
+        with closing(sqlite3.connect(copy, isolation_level=None)) as writer:
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection = connect_reader(copy, "immutable=1")
+        schema.version_of(connection)  # reads: from here on the open descriptor is enough
+        return connection
 
 
 def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
