@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import tzinfo
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from syncd.config.values import shown
 
@@ -18,7 +16,7 @@ _DAY_PART = re.compile(r"([0-7])(?:-([0-7]))?(?:/(\d+))?", re.ASCII)
 _FIELDS = ("minute", "hour", "day", "month", "day_of_week")
 
 
-class Cron(msgspec.Struct, frozen=True):
+class Cron(NamedTuple):
     """A valid cron expression."""
 
     expression: str

@@ -9,8 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from syncd.config import values
 from syncd.config.cron import cron
@@ -20,7 +19,7 @@ REQUIRED: object = object()
 DAY_S = 86400.0
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(NamedTuple):
     """What relative and "~" paths in a file refer to: the file's folder, and the environment's home."""
 
     base: Path
@@ -38,7 +37,7 @@ class Place(msgspec.Struct, frozen=True):
 Reader = Callable[[object, Place], object]
 
 
-class Key(msgspec.Struct, frozen=True):
+class Key(NamedTuple):
     """One key.
 
     default: what the file would say (read by the same reader), None for nothing, REQUIRED for none.

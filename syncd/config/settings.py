@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from syncd.config.cron import Cron
 from syncd.config.secrets import Secret
@@ -16,7 +15,7 @@ from syncd.config.urls import SourceUrl
 from syncd.config.values import Address, MinFree, Rate
 
 
-class HostSettings(msgspec.Struct, frozen=True):
+class HostSettings(NamedTuple):
     """[host]. name None: this host's name, fixed at first start. timezone: an IANA name, or "local"."""
 
     name: str | None
@@ -32,7 +31,7 @@ class HostSettings(msgspec.Struct, frozen=True):
         return ZoneInfo(self.timezone)
 
 
-class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True):
+class MirrorSettings(NamedTuple):
     """One [[mirror]]. Exactly one of every_s and cron is set (every_s unless the file has cron)."""
 
     name: str
@@ -66,7 +65,7 @@ class MirrorSettings(msgspec.Struct, frozen=True, kw_only=True):
         return (self.source, *self.fallback_sources)
 
 
-class NsqSettings(msgspec.Struct, frozen=True, kw_only=True):
+class NsqSettings(NamedTuple):
     """[nsq]. announce is "local" when no nsqd is configured. address_map: what nsqlookupd says -> what to dial."""
 
     nsqd: tuple[Address, ...]
@@ -77,7 +76,7 @@ class NsqSettings(msgspec.Struct, frozen=True, kw_only=True):
     allow_direct: bool
 
 
-class MongoSettings(msgspec.Struct, frozen=True, kw_only=True):
+class MongoSettings(NamedTuple):
     """[mongo]. uri None: results stay in the embedded store."""
 
     uri: Secret | None
@@ -85,7 +84,7 @@ class MongoSettings(msgspec.Struct, frozen=True, kw_only=True):
     registry_files: bool
 
 
-class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ApiSettings(NamedTuple):
     """[api]. listen None: only the Unix socket."""
 
     listen: Address | None
@@ -93,7 +92,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...]
 
 
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerSettings(NamedTuple):
     """[worker]. id None: made from the host's name. engines: the [worker.engine.NAME] tables, as they are."""
 
     id: str | None
@@ -107,7 +106,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     mounts: dict[str, str]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(NamedTuple):
     """The whole configuration; `path` is the file it came from."""
 
     path: Path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from syncd.config.values import shown
 
@@ -16,7 +15,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]", re.ASCII)
 
 
-class SourceUrl(msgspec.Struct, frozen=True):
+class SourceUrl(NamedTuple):
     """Where the originals are. Percent-escapes are decoded; there is never a password in it.
 
     smb:  share and, below it, folder ("" is the share's root, parts between "/"); domain is "" when none was given.

@@ -7,8 +7,7 @@ front. Durations come back in seconds, sizes in bytes, rates in bytes a second.
 from __future__ import annotations
 
 import re
-
-import msgspec
+from typing import NamedTuple
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -39,7 +38,7 @@ _UNITS = {
 _MINUTES_A_DAY = 24 * 60
 
 
-class MinFree(msgspec.Struct, frozen=True):
+class MinFree(NamedTuple):
     """The free-space floor of a file system: a share of it, a number of bytes, or the smaller of both."""
 
     fraction: float | None
@@ -55,7 +54,7 @@ class MinFree(msgspec.Struct, frozen=True):
         return min(bounds, default=0)
 
 
-class RateWindow(msgspec.Struct, frozen=True):
+class RateWindow(NamedTuple):
     """From `start` to before `end` this rate holds: minutes of the day, local time; over midnight when end <= start."""
 
     start: int
@@ -69,7 +68,7 @@ class RateWindow(msgspec.Struct, frozen=True):
         return minute >= self.start or minute < self.end
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(NamedTuple):
     """A limit in bytes a second, perhaps another one at some times of the day; 0 is unlimited."""
 
     bytes_per_s: int
@@ -83,7 +82,7 @@ class Rate(msgspec.Struct, frozen=True):
         return self.bytes_per_s
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(NamedTuple):
     """Where to dial: host (an IPv6 address without its brackets) and port."""
 
     host: str
