@@ -11,16 +11,15 @@ from syncd.core.errors import ConfigError
 T = TypeVar("T")
 
 
-def line(question: str, default: str = "") -> str:
-    """Return one answer; an empty one, or the end of piped input, is the default. Ctrl-D at a terminal: ConfigError."""
-    shown = f"{question} [{default}]: " if default else f"{question}: "
+def line(question: str) -> str:
+    """Return one answer; the end of piped input is an empty one. Ctrl-D at a terminal: ConfigError."""
     if not sys.stdin.isatty():
-        return sys.stdin.readline().strip() or default
-    print(shown, end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip()
+    print(f"{question}: ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer:
         raise ConfigError("no answer was given; nothing was written")
-    return answer.strip() or default
+    return answer.strip()
 
 
 def secret(question: str) -> str:
@@ -35,13 +34,15 @@ def secret(question: str) -> str:
         raise ConfigError("no answer was given; nothing was written") from None
 
 
-def valid(ask: Callable[[], str], read: Callable[[str], T]) -> T:
-    """Return read(answer). A person is asked again after a wrong answer; from a pipe it is a ConfigError."""
+def valid(given: str | None, question: str, read: Callable[[str], T]) -> T:
+    """Return read(given), or read(answer) where nothing was given.
+
+    A person is asked again after a wrong answer; a wrong argument or piped answer is a ConfigError.
+    """
     while True:
-        answer = ask()
         try:
-            return read(answer)
+            return read(line(question) if given is None else given)
         except ValueError as error:
-            if not sys.stdin.isatty():
+            if given is not None or not sys.stdin.isatty():
                 raise ConfigError(str(error)) from None
             print(f"  {error}", file=sys.stderr)

@@ -55,11 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         "Write a commented configuration and its secret files (mode 600) by asking for what is not given; existing "
         "files are never overwritten. Then runs `syncd doctor` and ends with its exit code. Piped answers are read "
-        "one a line, in the order of the questions: source, target, name, password, nsqd, MongoDB.",
+        "one a line, in the order of the questions: source, target, password, nsqd, MongoDB.",
         [
             "syncd init",
             "syncd init smb://gvpocr@172.12.0.132:13445/gvpocr-bhushanji ~/gvpocr-worker/data/Bhushanji",
-            "printf '%s\\n' \"$PASSWORD\" | syncd init smb://gvpocr@nas/scans ~/scans --nsqd '' --no-mongo --name S",
+            "printf '%s\\n' \"$PASSWORD\" | syncd init smb://gvpocr@nas/scans ~/scans --nsqd '' --no-mongo",
         ],
         [0, 3],
     )
@@ -84,19 +84,11 @@ def _refuse_existing(path: Path, hint: str) -> None:
 
 
 def _ask(args: argparse.Namespace) -> _Answers:
-    source_text, source = ask.valid(
-        lambda: args.url or ask.line("Source, like smb://USER@HOST:PORT/SHARE"), lambda text: _source(text)
-    )
-    target = _absolute(ask.valid(lambda: args.target or ask.line("Target, the local data directory"), values.text))
-    name = ask.valid(
-        lambda: args.name or ask.line("Name of the collection, as tasks spell it", target.name),
-        lambda text: values.name(text, "mirror"),
-    )
+    source_text, source = ask.valid(args.url, "Source, like smb://USER@HOST:PORT/SHARE", _source)
+    target = _absolute(ask.valid(args.target, "Target, the local data directory", values.text))
+    name = ask.valid(target.name if args.name is None else args.name, "", lambda text: values.name(text, "mirror"))
     password = _password(args, source)
-    nsqd = ask.valid(
-        lambda: ask.line("nsqd, HOST:PORT (empty: none)") if args.nsqd is None else args.nsqd,
-        lambda text: str(values.address(text, 4150)) if text else "",
-    )
+    nsqd = ask.valid(args.nsqd, "nsqd, HOST:PORT (empty: none)", _nsqd)
     mongo_uri = "" if args.no_mongo else ask.secret("MongoDB connection string (empty: none)")
     return _Answers(source, source_text, target, name, password, args.password_file, args.key_file, nsqd, mongo_uri)
 
@@ -105,6 +97,10 @@ def _source(text: str) -> tuple[str, SourceUrl]:
     """Return the URL as the file will say it, and as it is read; a file source becomes absolute."""
     source = source_url(text, Path.cwd())
     return (Path(source.folder).as_uri() if source.scheme == "file" else text), source
+
+
+def _nsqd(text: str) -> str:
+    return str(values.address(text, 4150)) if text else ""
 
 
 def _absolute(path: str | Path) -> Path:

@@ -32,9 +32,7 @@ def test_init_writes_a_configuration_that_loads(
 ) -> None:
     path = tmp_path / "conf" / "config.toml"
     uri = f"mongodb://u:{password}@127.0.0.1:27017/gvpocr?authSource=admin"
-    answer(
-        monkeypatch, "smb://gvpocr@127.0.0.1:13445/a share", str(tmp_path / "data" / "B"), "", password, "proxy", uri
-    )
+    answer(monkeypatch, "smb://gvpocr@127.0.0.1:13445/a share", str(tmp_path / "data" / "B"), password, "proxy", uri)
     assert main(["-c", str(path), "init", "--no-doctor"]) == 0
     settings = config.load(path, {})
     (mirror,) = settings.mirrors
@@ -128,9 +126,9 @@ def test_a_terminal_asks_again_and_never_echoes(tmp_path: Path, password: str) -
         ("Source", "nonsense"),
         ("not a source", None),
         ("Source", "smb://u@127.0.0.1:1/s"),
-        ("Target", str(tmp_path / "t")),
+        ("Target", str(tmp_path / "B")),
     ]
-    steps += [("Name", "B"), ("Password of u", password), ("nsqd", "")]
+    steps += [("Password of u", password), ("nsqd", "")]
     seen, position = "", 0
     for prompt, typed in steps:
         seen, position = _wait_for(controller, seen, position, prompt)
@@ -144,6 +142,17 @@ def test_a_terminal_asks_again_and_never_echoes(tmp_path: Path, password: str) -
     (mirror,) = config.load(path, {}).mirrors
     assert mirror.password is not None
     assert mirror.password.reveal() == password
+
+
+def test_a_terminal_is_not_asked_again_about_a_wrong_argument(tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    argv = [sys.executable, "-m", "syncd", "-c", str(tmp_path / "config.toml"), "init", "nonsense"]
+    child = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
+    os.close(terminal)
+    seen, _position = _wait_for(controller, "", 0, "is not a source")
+    assert child.wait(60) == 2
+    os.close(controller)
+    assert seen.count("is not a source") == 1
 
 
 def _wait_for(controller: int, seen: str, position: int, text: str) -> tuple[str, int]:

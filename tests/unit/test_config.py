@@ -400,8 +400,9 @@ def test_the_template_is_read_back_as_what_was_given(write: Write, env: dict[str
     assert settings.worker.exclusive
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_secret_that_this_user_cannot_read(tmp_path: Path) -> None:
+def test_a_secret_that_this_user_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "pw"
     secret_file(path, 0o200)
+    if os.geteuid() == 0:  # root reads everything, so the answer of the system is stood in for
+        monkeypatch.setattr("os.access", lambda *_: False)
     assert "cannot be read" in Secret(path=path).problem()
