@@ -102,7 +102,7 @@ ORDER BY x.directory_id, x.name LIMIT {CHUNK_ROWS}"""
 
 _STILL_UNHELD = f"""
 SELECT x.path, x.reason, x.detail, x.size, x.mtime_ns FROM temp.found_unheld AS x
-WHERE x.path > :after AND NOT EXISTS (
+WHERE x.path >= :after AND NOT EXISTS (
     SELECT 1 FROM main.directories AS d CROSS JOIN main.records AS r ON r.directory_id = d.id
     WHERE d.mirror_id = :mirror AND d.path = x.directory AND r.name = x.name AND r.revision > :revision)
 ORDER BY x.path LIMIT {CHUNK_ROWS}"""
@@ -291,7 +291,7 @@ class SqliteFindings:
         return self._by_name(_in_order("x.directory_id, x.name", source), 2)
 
     def _fingerprints(self, table: str) -> Iterator[tuple[RelPath, Fingerprint]]:
-        statement = f"SELECT path, hex(print) FROM temp.{table} WHERE path > :after ORDER BY path LIMIT {CHUNK_ROWS}"
+        statement = f"SELECT path, hex(print) FROM temp.{table} WHERE path >= :after ORDER BY path LIMIT {CHUNK_ROWS}"
         for path, print_ in self._by_path(statement, 2):
             yield RelPath(path), unpack_print(bytes.fromhex(print_))
 
@@ -304,10 +304,10 @@ class SqliteFindings:
 
     def _by_path(self, statement: str, columns: int) -> Iterator[Row]:
         """Stream rows that begin with their path, in that order."""
-        after: object = -1  # a number sorts before any text, "" (the root) included
+        after = ""
         while rows := self._chunk(statement, columns, {"after": after}):
             yield from rows
-            after = rows[-1][0]
+            after = f"{rows[-1][0]}\0"  # the next text there can be
 
     def _chunk(self, statement: str, columns: int, position: dict[str, object]) -> list[Row]:
         self._flush()
@@ -323,6 +323,6 @@ def _in_order(columns: str, source: str) -> str:
 
 def _folders(condition: str) -> str:
     return (
-        f"SELECT x.path FROM temp.found_folders AS x WHERE x.path > :after AND {condition}"
+        f"SELECT x.path FROM temp.found_folders AS x WHERE x.path >= :after AND {condition}"
         f" ORDER BY x.path LIMIT {CHUNK_ROWS}"
     )

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -25,6 +26,7 @@ from syncd.store.catalogue_reads import CatalogueReads, MirrorReads
 from syncd.store.sql import Parameters, Reader, Row, connect_reader, primary_code, translated
 
 _ATTEMPTS = 5
+_PAUSE_S = 0.02
 _UNKNOWN_MIRROR = 0  # SQLite numbers rows from 1 on
 
 
@@ -88,22 +90,22 @@ class SnapshotReader(Reader):
     """A Reader that leaves no trace, and that follows a catalogue whose writer comes, goes or replaces it."""
 
     def __init__(self, path: Path) -> None:
-        self._immutable = False
+        self._frozen = False
         self._signature: tuple[int, ...] = ()
         super().__init__(self._connect, path)
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         for _ in range(_ATTEMPTS):
-            if self._outdated():
+            if self._look() != self._signature:
                 self._reopen()
             try:
                 rows = super().rows(statement, parameters)
             except CatalogueError as error:
-                if not self._outdated() and primary_code(error.__cause__) != sqlite3.SQLITE_READONLY:
+                if self._look() == self._signature and primary_code(error.__cause__) != sqlite3.SQLITE_READONLY:
                     raise
                 self._signature = ()
                 continue
-            if not (self._immutable and self._outdated()):
+            if not self._frozen or self._look() == self._signature:
                 return rows
         raise CatalogueError(f"the catalogue {self.path} keeps changing while it is read", hint="try again")
 
@@ -111,28 +113,31 @@ class SnapshotReader(Reader):
         return self._adopt(_Still(self.path))
 
     def _connect(self) -> sqlite3.Connection:
-        log, _ = schema.companions(self.path)
-        self._immutable = not log.exists()
+        """Open the file alone, the file with its log, or a copy of both; the first and the last are frozen."""
+        log, index = schema.companions(self.path)
+        self._frozen = not log.exists()
         self._signature = self._look()
-        return _checked(_open_quietly(self.path, immutable=self._immutable), self.path)
+        if self._frozen:
+            return _checked(connect_reader(self.path, "immutable=1"), self.path)
+        for _ in range(_ATTEMPTS):
+            with suppress(sqlite3.OperationalError):
+                return _checked(_open_quietly(self.path), self.path)
+            if not index.exists():
+                break
+            time.sleep(_PAUSE_S)  # a writer may be about to make or to end it
+        self._frozen = True
+        self._signature = self._look()
+        return _checked(_open_copy(self.path), self.path)
 
     def _reopen(self) -> None:
         with self._lock, translated(self.path):
             self._connection.close()
             self._connection = self._connect()
 
-    def _outdated(self) -> bool:
-        return self._look() != self._signature or (self._immutable and schema.companions(self.path)[0].exists())
-
     def _look(self) -> tuple[int, ...]:
-        """Return what tells one catalogue file, and where that matters one state of it, from another."""
-        try:
-            found = os.stat(self.path)
-        except FileNotFoundError:
-            return (-1,)
-        if self._immutable:
-            return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        return found.st_dev, found.st_ino
+        """Return what tells one catalogue from another; where what is read is frozen, one state of it from another."""
+        file = _stat(self.path)
+        return (*file, *_stat(schema.companions(self.path)[0])) if self._frozen else file[:2]
 
 
 class _Still(SnapshotReader):
@@ -140,24 +145,34 @@ class _Still(SnapshotReader):
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         rows = Reader.rows(self, statement, parameters)
-        if self._look() != self._signature:
+        if self._look()[:4] != self._signature[:4]:
             raise CatalogueError(f"the catalogue {self.path} was changed by another syncd meanwhile", hint="try again")
         return rows
 
 
-def _open_quietly(path: Path, *, immutable: bool) -> sqlite3.Connection:
-    if immutable:
-        return connect_reader(path, "immutable=1")
+def _stat(path: Path) -> tuple[int, int, int, int]:
     try:
-        connection = connect_reader(path, "readonly_shm=1")
+        found = os.stat(path)
+    except FileNotFoundError:
+        return (-1, -1, -1, -1)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _open_quietly(path: Path) -> sqlite3.Connection:
+    connection = connect_reader(path, "readonly_shm=1")
+    try:
         schema.version_of(connection)
-    except sqlite3.OperationalError:
-        return _open_copy(path)  # a killed writer left a log and no usable index of it: only a writer could make one
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def _open_copy(path: Path) -> sqlite3.Connection:
-    """Open a catalogue and its log as a copy that is gone with the connection, so that the original stays untouched."""
+    """Open a catalogue and its log as a copy that is gone with the connection, so that the original stays untouched.
+
+    A killed writer left a log and no usable index of it, which only a writer could make again.
+    """
     import shutil
     import tempfile
 

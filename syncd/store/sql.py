@@ -263,16 +263,12 @@ class translated:  # noqa: N801  (used as a context manager, like contextlib.sup
 
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open the one writing connection: WAL, every commit synced before it returns. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    _tune(connection, WRITER_CACHE_KIB)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA journal_size_limit=67108864")
+    more = ["synchronous=FULL", "journal_size_limit=67108864"]
     if (
         sys.platform == "darwin"
     ):  # fsync() does not reach the disk there: https://sqlite.org/pragma.html#pragma_fullfsync
-        connection.execute("PRAGMA fullfsync=1")
-        connection.execute("PRAGMA checkpoint_fullfsync=1")
-    return connection
+        more += ["fullfsync=1", "checkpoint_fullfsync=1"]
+    return _connect(path.absolute().as_uri(), WRITER_CACHE_KIB, *more)
 
 
 def connect_reader(path: Path, *options: str) -> sqlite3.Connection:
@@ -281,15 +277,19 @@ def connect_reader(path: Path, *options: str) -> sqlite3.Connection:
     options: URI parameters besides mode=ro. `immutable=1` takes no lock and looks at no WAL; `readonly_shm=1` reads the
     WAL without writing to its index, whether a writer lives or died (os_unix.c, unixOpenSharedMemory).
     """
-    uri = "&".join([f"{path.absolute().as_uri()}?mode=ro", *options])
+    return _connect("&".join([f"{path.absolute().as_uri()}?mode=ro", *options]), READER_CACHE_KIB)
+
+
+def _connect(uri: str, cache_kib: int, *pragmas: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    _tune(connection, READER_CACHE_KIB)
+    try:
+        usual = (f"busy_timeout={BUSY_TIMEOUT_MS}", f"cache_size=-{cache_kib}", "mmap_size=0", "temp_store=FILE")
+        for pragma in (*usual, *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
-
-
-def _tune(connection: sqlite3.Connection, cache_kib: int) -> None:
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", f"cache_size=-{cache_kib}", "mmap_size=0", "temp_store=FILE"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 class Reader:
