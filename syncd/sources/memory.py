@@ -72,6 +72,7 @@ class _Fake:
         self.calls: Counter[str] = Counter()
         self.down = False
         self.refuse_login = False
+        self.refused_logins = 0
         self.clock_offset_ns = 0
         self.chunk_bytes = CHUNK_BYTES
         self.before_chunk: Callable[[Wanted, int], None] | None = None
@@ -102,6 +103,7 @@ class _Fake:
         self._script.clear()
         self._bytes_left = None
         self.down = self.refuse_login = False
+        self.refused_logins = 0
 
     def unavailable_after(self, count: int) -> None:
         """Lose the connection for good once `count` more bytes of content were delivered (exactly there)."""
@@ -112,8 +114,6 @@ class _Fake:
     def check(self) -> SourceInfo:
         self.calls["check"] += 1
         self._still_open()
-        if self.refuse_login:
-            raise SourceAuthFailed("the source in memory refuses the login")
         if self._entries(ROOT) is None:
             raise SourceVanished("the root folder of the source in memory is not there")
         return SourceInfo("memory", self.clock_offset_ns)
@@ -163,6 +163,9 @@ class _Fake:
             raise SourceUnavailable("the source in memory was closed")
         if self.down:
             raise SourceUnavailable("the source in memory is down")
+        if self.refuse_login:
+            self.refused_logins += not self.refused_logins  # the same secret is not tried again
+            raise SourceAuthFailed("the source in memory refuses the login")
 
     def _strike(self, path: str) -> Fault | None:
         """Return the fault that hits this call, if any, and count it off."""

@@ -24,7 +24,8 @@ from syncd.sources.sftp.wire import Session, SessionLost
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
 CONNECT_S = 6.0
-SETUP_S = 22.0
+SETUP_S = 20.0
+REOPEN_S = 4.0
 STALL_S = 20.0
 KEEPALIVE_S = 15
 WINDOW_BYTES = 16 << 20  # more than a session ever has in flight
@@ -60,33 +61,52 @@ class Login:
         return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
 
 
+@dataclass
+class Refusals:
+    """What the connections of one source share: one logs in at a time, and what was refused is not tried again."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    error: SourceAuthFailed | None = None
+    proof: bytes = field(default=b"", repr=False)
+
+    def stop_if_refused(self, proof: bytes) -> None:
+        if self.error is not None and proof == self.proof:
+            raise SourceAuthFailed(self.error.message, hint=self.error.hint)
+
+
 class Link:
     """One SSH connection, made when first needed and replaced when it broke; gives sessions. Thread-safe."""
 
-    def __init__(self, login: Login, stall_s: float = STALL_S) -> None:
+    def __init__(self, login: Login, refusals: Refusals, stall_s: float = STALL_S) -> None:
         self._login = login
+        self._refusals = refusals
         self._stall_s = stall_s
         self._lock = threading.Lock()
         self._transport: paramiko.Transport | None = None
         self._socket: socket.socket | None = None
-        self._refused: SourceAuthFailed | None = None
-        self._refused_secret: str | None = None
         self._closed = False
 
     def session(self) -> tuple[Session, Connection]:
-        """Return a new session and the connection it goes over, a new one if there is none.
+        """Return a new session and the connection it goes over, a new one if there is none that works.
 
-        Ends within SETUP_S (looking up the host's name apart). Raises: SourceUnavailable, SourceAuthFailed.
+        Ends within REOPEN_S + SETUP_S (looking up the host's name apart, and the login of the source's other
+        connection, which goes first). Raises: SourceUnavailable, SourceAuthFailed.
         """
         with self._lock, _translated(self._login):
-            if self._closed:
-                raise SourceUnavailable(f"the source {self._login.where} was closed")
-            deadline = time.monotonic() + SETUP_S
-            transport = self._transport
-            if transport is None or not transport.is_active():
-                transport = self._transport = self._connect(deadline)
-            with _ended_by(deadline, transport):
-                return self._open(transport, deadline), transport
+            self._require_open()
+            kept = self._transport
+            if kept is not None and kept.is_active():
+                try:
+                    return self._open(kept, time.monotonic() + REOPEN_S), kept
+                except paramiko.ChannelException:
+                    raise
+                except (paramiko.SSHException, SessionLost, OSError, EOFError):
+                    self.drop(kept)  # it died while nobody looked
+            self._transport = None
+            with self._refusals.lock:
+                deadline = time.monotonic() + SETUP_S
+                made = self._transport = self._connect(deadline)
+            return self._open(made, deadline), made
 
     def drop(self, transport: Connection) -> None:
         """Give a connection up: it is stalled or broken. Another one that has replaced it already stays."""
@@ -100,7 +120,7 @@ class Link:
         transport, end = self._transport, self._socket
         if transport is not None:
             self.drop(transport)
-        elif end is not None:
+        if end is not None:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -109,9 +129,9 @@ class Link:
     def _connect(self, deadline: float) -> paramiko.Transport:
         login = self._login
         secret = self._secret()
-        if self._refused is not None and secret == self._refused_secret:
-            raise SourceAuthFailed(self._refused.message, hint=self._refused.hint)
         key = _load_key(login, login.key_file, secret) if login.key_file is not None else None
+        proof = secret.encode() if key is None else key.asbytes()
+        self._refusals.stop_if_refused(proof)
         self._socket = _dial(login, deadline)
         transport = _transport_over(self._socket)
         try:
@@ -120,20 +140,23 @@ class Link:
                 _ask_for(transport, known)
                 transport.start_client(timeout=max(0.1, deadline - time.monotonic()))
                 _require_known(login, known, transport.get_remote_server_key())
-                self._log_in(transport, key, secret)
+                self._log_in(transport, key, secret, proof)
             transport.set_keepalive(KEEPALIVE_S)
-            if self._closed:  # meanwhile, by another thread
-                raise SourceUnavailable(f"the source {login.where} was closed")
+            self._require_open()  # another thread may have closed it meanwhile
         except BaseException:
             transport.close()
             self._socket.close()  # a transport that never started leaves it open
             raise
         return transport
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise SourceUnavailable(f"the source {self._login.where} was closed")
+
     def _secret(self) -> str:
         return self._login.password() if self._login.password is not None else ""
 
-    def _log_in(self, transport: paramiko.Transport, key: paramiko.PKey | None, secret: str) -> None:
+    def _log_in(self, transport: paramiko.Transport, key: paramiko.PKey | None, secret: str, proof: bytes) -> None:
         """Try once. What the server refuses is not tried again with the same secret."""
         login = self._login
         try:
@@ -143,21 +166,22 @@ class Link:
                 missing = transport.auth_password(login.username, secret, fallback=False)
         except paramiko.AuthenticationException as error:
             if transport.is_active() or isinstance(error, paramiko.BadAuthenticationType):
-                self._refused, self._refused_secret = _refusal(login, error), secret
-                raise self._refused from error
+                self._refusals.error, self._refusals.proof = _refusal(login, error), proof
+                raise self._refusals.error from error
             raise SourceUnavailable(f"{login.where} dropped the connection during the login: {error}") from error
         if missing:
             raise SourceAuthFailed(f"{login.where} wants more than one proof of who we are: {', '.join(missing)}")
-        self._refused = None
+        self._refusals.error = None
 
     def _open(self, transport: paramiko.Transport, deadline: float) -> Session:
-        channel = transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
-        try:
-            channel.invoke_subsystem("sftp")
-            return Session(channel, self._stall_s)
-        except BaseException:
-            channel.close()
-            raise
+        with _ended_by(deadline, transport):
+            channel = transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
+            try:
+                channel.invoke_subsystem("sftp")
+                return Session(channel, self._stall_s)
+            except BaseException:
+                channel.close()
+                raise
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TypeVar
 from syncd.core.errors import EntryGone, SourceError, SourceUnavailable, SourceVanished
 from syncd.core.model import Fingerprint, Kind, Listing, RelPath, Wanted
 from syncd.ports import FetchQueue, Outcome, Sink, SourceInfo
-from syncd.sources.sftp.connecting import STALL_S, Connection, Link, Login
+from syncd.sources.sftp.connecting import STALL_S, Connection, Link, Login, Refusals
 from syncd.sources.sftp.fetching import Fetching
 from syncd.sources.sftp.scanning import Scanning
 from syncd.sources.sftp.wire import (
@@ -70,8 +70,9 @@ class SftpSource:
         self._folder = folder.rstrip("/") if folder.strip("/") else folder[:1]
         self._max_entries = max_entries
         self._closed = threading.Event()
-        looking = Link(login, stall_s)
-        reading = looking if connections == 1 else Link(login, stall_s)
+        refusals = Refusals()
+        looking = Link(login, refusals, stall_s)
+        reading = looking if connections == 1 else Link(login, refusals, stall_s)
         self._links = (looking, reading)
         self._scanning = _Lane(looking, self._closed)
         self._fetching = _Lane(reading, self._closed)
