@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from syncd.core.model import RelPath
 
-_URL = re.compile(r"^(?:smb|sftp|file)://[^/]*", re.IGNORECASE)
+_SERVER = re.compile(r"^(?:(?:smb|sftp|file):)?//[^/]*", re.IGNORECASE)
+"""smb://HOST and \\\\HOST: what stands before the share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Spellings:
 
 def candidates(spelled: str, mirrors: Sequence[Spellings]) -> list[tuple[str, RelPath]]:
     """Return what a spelling may mean, the most specific first; each (mirror, path) once."""
-    path = _URL.sub("", spelled.strip().replace("\\", "/"))
+    path = _SERVER.sub("", spelled.replace("\\", "/"))
     parts = [part for part in path.split("/") if part not in ("", ".")]
     found: list[tuple[int, str, RelPath]] = []
     for mirror in mirrors:

@@ -40,7 +40,7 @@ WRITE_CLASS = (
 )
 FAILING = {"write": "EIO", "fsync": "EIO", "fdatasync": "EIO", "syncfs": "EIO", "renameat": "EIO", "linkat": "EIO"}
 FULL = {"write": "ENOSPC", "pwrite64": "ENOSPC", "mkdirat": "ENOSPC", "renameat": "ENOSPC", "linkat": "ENOSPC"}
-SAMPLE = 60
+SAMPLE = 12
 SEED = 20_261_123
 TIMEOUT_S = 60
 
