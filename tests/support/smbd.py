@@ -56,7 +56,8 @@ class SmbServer:
     @property
     def log(self) -> str:
         """What all of the server's processes logged so far."""
-        return "".join(path.read_text(errors="replace") for path in sorted((self.directory / "log").glob("*")))
+        logs = (path for path in sorted((self.directory / "log").glob("*")) if path.is_file())  # not smbd's "cores"
+        return "".join(path.read_text(errors="replace") for path in logs)
 
     def url(self, folder: str = "", *, share: str = "", port: int = 0) -> str:
         """Return the source URL of a folder in a share, as syncd's configuration has it."""
