@@ -89,6 +89,20 @@ class Looker:
             self._sync_above(directory)
         return result
 
+    def read(self, path: RelPath, limit: int) -> bytes:
+        """Return at most `limit` bytes of a regular file. Raises PathUnsafe, LocalIOError."""
+        directory, name = paths.split(path)
+        with folder_below(self._root, directory, "read") as folder:
+            if folder is None:
+                raise _gone(path)
+            with translated("read", path):
+                try:
+                    descriptor = os.open(name, READ, dir_fd=folder)
+                except FileNotFoundError:
+                    raise _gone(path) from None
+                with open(descriptor, "rb") as file:
+                    return file.read(limit)
+
     def _hash(self, descriptor: int, path: RelPath, past_page_cache: bool) -> tuple[str, LocalStat]:
         before = self.local(os.fstat(descriptor))
         if past_page_cache:

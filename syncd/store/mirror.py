@@ -167,6 +167,10 @@ class DiskMirror:
         """Return SHA-256 and stat of a regular file; durable: sync it and the folders above it first."""
         return self._looker.hash(path, past_page_cache=past_page_cache, durable=durable)
 
+    def read_small(self, path: RelPath, limit: int = 4 << 20) -> bytes:
+        """Return the contents of a local file, at most `limit` bytes."""
+        return self._looker.read(path, limit)
+
     def room(self) -> Room:
         """Return the space on the mirror's file system."""
         return self._looker.room()

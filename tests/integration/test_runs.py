@@ -532,3 +532,14 @@ def test_status_before_and_after_the_first_run(world: World) -> None:
     assert status.exit_code == 0
     assert told["mirrors"][0]["pending"] == {"fetch": 0, "retire": 0, "announce": 5}
     assert told["daemon"] == {"running": False, "pid": None, "since": None}
+
+
+def test_verify_compares_with_the_checksums_that_the_share_carries(world: World) -> None:
+    right = hashlib.sha256(b"two" * 1000).hexdigest()
+    lines = f"{'0' * 64}  letter 1 .pdf\n{right} *letter  2, (copy).PDF\nno checksum line\n"
+    world.source.put("eng-typed/SHA256SUMS", lines.encode())
+    world.run()
+    (result,) = world.app().verify(against_checksums=True)
+    assert (result.exit_code, result.damaged) == (3, 1)
+    assert [problem.path for problem in result.problems] == ["eng-typed/letter 1 .pdf"]
+    assert "eng-typed/letter 1 .pdf" in world.records()
