@@ -42,7 +42,7 @@ CHECKED = ["dev.py", "scripts", "syncd", "worker_glue", "tests", "bench"]
 # program a test or benchmark looks for -> Debian package that has it
 PROGRAMS = {
     "smbd": "samba",
-    "smbpasswd": "samba-common-bin",
+    "pdbedit": "samba",
     "smbclient": "smbclient",
     "sshd": "openssh-server",
     "ssh-keygen": "openssh-client",
