@@ -1,0 +1,157 @@
+"""What was measured, as Markdown for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.measure import Series
+from bench.million import LIMIT_BYTES
+from bench.row import BEST, Row
+from bench.startup import Imports
+
+COLUMNS = ("syncd", "rclone", BEST, "smbclient", "rsync daemon", "cp")
+
+
+@dataclass
+class Results:
+    """All that one benchmark found. machine: facts about where; skipped: row -> why it was not measured."""
+
+    machine: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    million: dict[str, Series] = field(default_factory=dict)
+    million_files: int = 0
+    startup: dict[str, Series] = field(default_factory=dict)
+    imports: dict[str, Imports] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "machine": self.machine,
+            "rows": [_row_json(row) for row in self.rows],
+            "million": {name: series.as_json() for name, series in self.million.items()},
+            "million_files": self.million_files,
+            "startup": {name: series.as_json() for name, series in self.startup.items()},
+            "imports": {
+                name: {"total_ms": each.total_ms, "modules": each.modules, "packages_ms": each.packages}
+                for name, each in self.imports.items()
+            },
+            "skipped": self.skipped,
+        }
+
+    def as_markdown(self) -> str:
+        """Return the tables; sections that were not measured are left out."""
+        parts = ["\n".join(f"- {name}: {value}" for name, value in self.machine.items())]
+        if self.rows:
+            parts += [self._times(), self._peaks()]
+        if self.million:
+            parts.append(self._million())
+        if self.startup:
+            parts.append(self._startup())
+        if self.skipped:
+            parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
+        return "\n\n".join(parts) + "\n"
+
+    def _times(self) -> str:
+        head = ["work (seconds, median)", *COLUMNS, "syncd / rclone", "syncd / best", "to reach", ""]
+        body = [
+            [row.workload.title, *(_seconds(row.series.get(name)) for name in COLUMNS), *_judgement(row)]
+            for row in self.rows
+        ]
+        notes = [
+            f"{row.workload.name}: rclone's tries, once each: "
+            + ", ".join(f"{options} {wall_s:.2f} s" for options, wall_s in row.tried_s.items())
+            for row in self.rows
+            if row.tried_s
+        ]
+        notes += sorted(
+            {f"{name}: {each.note}" for row in self.rows for name, each in row.series.items() if _absent(each)}
+        )
+        return _table(head, body) + "\n\n" + "\n".join(f"- {note}" for note in notes)
+
+    def _peaks(self) -> str:
+        head = ["peak memory (MB, of the largest process)", *COLUMNS[:-1]]
+        body = [[row.workload.title, *(_megabytes(row.series.get(name)) for name in COLUMNS[:-1])] for row in self.rows]
+        return _table(head, body)
+
+    def _million(self) -> str:
+        head = [
+            f"{self.million_files:,} files, source in memory",
+            "seconds",
+            "peak MB",
+            f"to stay below {LIMIT_BYTES / 1e6:.0f}",
+        ]
+        body = [
+            [name, _seconds(each), _megabytes(each), "yes" if each.peak_bytes < LIMIT_BYTES else "NO"]
+            for name, each in self.million.items()
+        ]
+        return _table(head, body)
+
+    def _startup(self) -> str:
+        head = ["start-up (milliseconds, median)", "ms", "peak MB", "import ms", "modules", "most of it"]
+        body = []
+        for name, series in self.startup.items():
+            found = self.imports.get(name)
+            largest = ", ".join(f"{package} {ms}" for package, ms in found.packages.items()) if found else ""
+            median_ms = f"{(series.median_s or 0) * 1000:.0f}"
+            own = [f"{found.total_ms:.0f}", str(found.modules)] if found else ["", ""]
+            body.append([name, median_ms, _megabytes(series), *own, largest])
+        return _table(head, body)
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    work = row.workload
+    return {
+        "name": work.name,
+        "title": work.title,
+        "files": work.corpus.files,
+        "bytes": work.corpus.bytes,
+        "rtt_ms": work.rtt_ms,
+        "contestants": {name: series.as_json() for name, series in row.series.items()},
+        "rclone_tried_s": {options: round(wall_s, 4) for options, wall_s in row.tried_s.items()},
+        "ratio_to_rclone": row.ratio("rclone"),
+        "ratio_to_best": row.ratio(row.best),
+        "reach": work.reach or None,
+        "aim": work.aim or None,
+        "reached": row.reached(),
+    }
+
+
+def _judgement(row: Row) -> list[str]:
+    work = row.workload
+    bar = f"<= {work.reach}" if work.reach else ""
+    if bar and work.aim:
+        bar += f" (aim {work.aim})"
+    verdict = {True: "reached", False: "MISSED", None: ""}[row.reached()]
+    return [_ratio(row.ratio("rclone")), _ratio(row.ratio(row.best)), bar, verdict]
+
+
+def _absent(series: Series) -> bool:
+    return not series.walls_s and bool(series.note)
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _seconds(series: Series | None) -> str:
+    if series is None or series.median_s is None:
+        return ""
+    shown = f"{series.median_s:.2f}" if series.median_s < 100 else f"{series.median_s:.0f}"
+    text = f"> {series.timeout_s:.0f}" if series.timeout_s else shown
+    return f"{text} ({series.note})" if series.note else text
+
+
+def _megabytes(series: Series | None) -> str:
+    return "" if series is None or not series.walls_s else f"{series.peak_bytes / 1e6:.0f}"
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """Lay out a Markdown table whose columns line up in a terminal too."""
+    lines = [list(head), *(list(line) for line in body)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
