@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Channel
-from syncd.sources.smb.errors import BUFFER_OVERFLOW, SUCCESS, broken
+from syncd.sources.smb.errors import BUFFER_OVERFLOW, SUCCESS, broken, stalled
 from syncd.sources.smb.packets import (
     CLOSE,
     CREATE,
@@ -39,10 +40,14 @@ def ask(channel: Channel, steps: Sequence[tuple[int, bytes, int]]) -> list[Reply
         replies.append((status, bytes(view[start:end])))
 
     total = sum(step[2] for step in steps)
-    while not channel.can_send(total):
-        channel.receive(_WAIT_S)
-    channel.send([(command, body, charge, keep) for command, body, charge in steps])
+    until = time.monotonic() + channel.ask_s
+    sent = False
     while len(replies) < len(steps):
+        if not sent and channel.can_send(total):
+            channel.send([(command, body, charge, keep) for command, body, charge in steps])
+            sent = True
+        if time.monotonic() > until:
+            raise stalled(channel.where, channel.ask_s)
         channel.receive(_WAIT_S)
     return replies
 

@@ -75,6 +75,8 @@ class Channel:
         self.credits = link.credits
         self.most_credits = link.credits
         self.received = 0
+        self.reused = False
+        self.ask_s = limits.ask_s
         self.latency_s = 0.0
         self._owed = 0
         self._sock = link.sock
@@ -198,11 +200,13 @@ class Channel:
     def receive(self, wait_s: float) -> bool:
         """Send what is queued, take what has arrived and call back for each reply; wait at most `wait_s` for the first.
 
+        Without requests in flight it does not wait.
+
         Returns whether anything arrived. Raises ChannelLost, also when nothing arrives for too long while requests are
         in flight; only time spent waiting in here counts.
         """
         self.flush()
-        if not self._fill() and not self._wait(wait_s):
+        if not self._fill() and not (self._waiting and self._wait(wait_s)):
             return False
         self._waited_s = 0.0
         self._now = time.monotonic()

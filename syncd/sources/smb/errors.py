@@ -150,9 +150,9 @@ def entry_reason(status: int) -> Reason:
     return entry_error(status, "").reason
 
 
-def timed_out(path: str) -> SyncdError:
+def timed_out(path: str, how: str) -> SyncdError:
     """Return the error for one file or folder with which the connection broke or stalled again and again."""
-    return EntryUnreadable(f'"{path}": the connection broke every time it was read', reason=Reason.TIMEOUT)
+    return EntryUnreadable(f'"{path}": the connection broke every time it was read: {how}', reason=Reason.TIMEOUT)
 
 
 def session_ended(status: int, where: str) -> ChannelLost:

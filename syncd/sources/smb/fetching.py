@@ -133,13 +133,15 @@ class Fetching:
         if self._fruitless > 2 * self._limits.losses:
             raise lost.error from lost
         for file in lane.files:
-            file.lost(self._limits.losses)
+            file.lost(self._limits.losses, lost.error.message)
             if file.given_up:
                 self._failed.append(file)
             elif file.losses >= _SUSPECT:
                 self._suspects.append(file)
             else:
                 self._again.append(file)
+        if any(file.given_up for file in lane.files):
+            self._pool.make_sure()
 
     # --- settling
 

@@ -12,6 +12,7 @@ class SmbLimits:
     """Seconds, bytes and counts within which the source works.
 
     resolve_s, connect_s: name look-up and TCP connect; setup_s: these, negotiate, login and tree connect together.
+    ask_s: a single question (check, read, the list of shares) on an established connection.
     stall_s: a connection with requests in flight on which nothing arrives for so long is given up.
     reconnect_s: for so long at most a lost connection is tried to be replaced.
     losses: so often one file or folder may be in flight while a connection breaks before it alone is given up.
@@ -22,7 +23,8 @@ class SmbLimits:
 
     resolve_s: float = 5.0
     connect_s: float = 10.0
-    setup_s: float = 20.0
+    setup_s: float = 18.0
+    ask_s: float = 10.0
     stall_s: float = 20.0
     reconnect_s: float = 60.0
     losses: int = 4

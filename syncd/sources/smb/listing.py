@@ -18,6 +18,7 @@ from syncd.sources.smb.errors import (
     Meaning,
     entry_error,
     meaning_of,
+    timed_out,
 )
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.mangled import Probe, could_be_mangled
@@ -234,10 +235,10 @@ class FolderList:
 _NOT_A_DIRECTORY = 0xC0000103
 
 
-def given_up(directory: RelPath) -> Listing:
+def given_up(directory: RelPath, how: str) -> Listing:
     """Return the listing of a folder with which the connection broke again and again."""
-    text = f'"{directory}": the connection broke every time it was listed'
-    return Listing(directory, [], complete=False, reason=Reason.TIMEOUT, detail=text)
+    error = timed_out(directory, how)
+    return Listing(directory, [], complete=False, reason=error.reason, detail=error.message)
 
 
 class ListLane:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 
 from syncd.core.errors import SourceAuthFailed, SourceUnavailable
+from syncd.sources.smb.asking import look_at
 from syncd.sources.smb.channel import Channel
 from syncd.sources.smb.connecting import Establish
-from syncd.sources.smb.errors import closed_by_us
+from syncd.sources.smb.errors import ChannelLost, closed_by_us
 from syncd.sources.smb.limits import SmbLimits
 
 _MOST_IDLE = 4
@@ -69,6 +70,16 @@ class Pool:
                 return
         channel.close()
 
+    def make_sure(self) -> None:
+        """See that the share still answers at all; raises SourceUnavailable when it does not."""
+        channel = self.channel(again=True)
+        try:
+            look_at(channel, "")
+        except ChannelLost as lost:
+            channel.close()
+            raise lost.error from lost
+        self.give_back(channel)
+
     def pause(self, seconds: float) -> None:
         """Sleep; close() ends it."""
         self._closed.wait(seconds)
@@ -101,6 +112,7 @@ class Pool:
                 channel = self._idle.pop()
                 self._used.add(channel)
             if channel.idle_and_alive():
+                channel.reused = True
                 return channel
             self._drop(channel)
 

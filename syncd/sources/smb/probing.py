@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncd.core.model import Kind, Listing
 from syncd.sources.smb.asking import Pipe
@@ -16,6 +16,7 @@ from syncd.sources.smb.scanning import list_one
 from syncd.sources.smb.session import Attempt, Hop, Server, SetupFailed
 
 _IPC = "IPC$"
+_HINT_S = 5.0
 _DIALECTS = {0x0202: "SMB 2.0.2", 0x0210: "SMB 2.1", 0x0300: "SMB 3.0", 0x0302: "SMB 3.0.2", 0x0311: "SMB 3.1.1"}
 _SHARES, _ROOT = "shares", "root"
 _ORDER = (Hop.NAME.value, Hop.TCP.value, Hop.NEGOTIATE.value, Hop.LOGIN.value, _SHARES, Hop.SHARE.value, _ROOT)
@@ -33,6 +34,7 @@ class HopResult:
 
 def list_shares(server: Server, limits: SmbLimits) -> list[str]:
     """Return the disk shares on offer; none when the server does not tell. Logs in once more."""
+    limits = replace(limits, setup_s=min(limits.setup_s, _HINT_S), ask_s=min(limits.ask_s, _HINT_S))
     try:
         channel = Channel(Attempt(server, _IPC, limits).run(), limits)
     except SetupFailed:

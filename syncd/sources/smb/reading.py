@@ -103,15 +103,15 @@ class FileRead:
     @property
     def unread(self) -> int:
         """Bytes that no range has been asked for yet; 0 once something went wrong."""
-        return 0 if self.error or self.stop else self.wanted.fingerprint.size - self.next
+        return 0 if self.error or self.stop or self.retry else self.wanted.fingerprint.size - self.next
 
-    def lost(self, allowed: int) -> None:
+    def lost(self, allowed: int, how: str) -> None:
         """The connection broke while this was in flight: fail it after too many times, else it may begin again."""
         self.losses += 1
         self._reset()
         if self.losses > allowed:
             self.given_up = True
-            self.error = timed_out(self.wanted.path)
+            self.error = timed_out(self.wanted.path, how)
 
     # --- replies
 
@@ -263,7 +263,7 @@ class ReadLane:
     def try_start(self, file: FileRead) -> bool:
         """Send the first requests of a file; False when the credits do not allow that now."""
         channel = self.channel
-        inline = min(channel.max_read, channel.affordable(2))
+        inline = min(self._longest(file), channel.affordable(2))
         first = min(file.wanted.fingerprint.size - file.delivered, inline)
         if not channel.can_send(2 + channel.charge(first)):
             return False
@@ -285,8 +285,9 @@ class ReadLane:
             file = self._unclosed.pop()
             if file.handle is not None:
                 channel.send([file.closing_step(file.handle)])
-        longest = min(channel.max_read, channel.affordable(0))
+        affordable = channel.affordable(0)
         for file in self._large:
+            longest = min(self._longest(file), affordable)
             while file.handle is not None and file.unread > 0 and self._bytes < self._most_bytes:
                 length = min(file.unread, longest)
                 ahead = file.next + length - file.delivered
@@ -294,6 +295,10 @@ class ReadLane:
                     break
                 self._bytes += length
                 channel.send([file.range(file.handle, length)])
+
+    def _longest(self, file: FileRead) -> int:
+        """Shorter READs for a file that was in flight when a connection broke: something must get through."""
+        return max(self.channel.max_read >> file.losses, min(self.channel.max_read, packets.CREDIT_UNIT))
 
     def came(self, file: FileRead, length: int) -> None:
         """A range was answered."""

@@ -26,6 +26,7 @@ class Scanning:
         self._lane: ListLane | None = None
         self._again: deque[FolderList] = deque()
         self._fruitless = 0
+        self._how = ""
         self._loops = LoopGuard()
 
     def listings(self) -> Iterator[Listing]:
@@ -36,7 +37,7 @@ class Scanning:
                 done = self._step()
                 for folder in done:
                     if folder.losses > self._limits.losses:
-                        yield given_up(folder.directory)
+                        yield given_up(folder.directory, self._how)
                     elif folder.must_go_on():
                         self._again.append(folder)
                     else:
@@ -80,9 +81,12 @@ class Scanning:
             raise lost.error from lost
         for folder in lane.folders:
             folder.losses += 1
-        given_up = [folder for folder in lane.folders if folder.losses > self._limits.losses]
+        hopeless = [folder for folder in lane.folders if folder.losses > self._limits.losses]
         self._again.extend(folder for folder in lane.folders if folder.losses <= self._limits.losses)
-        return given_up
+        if hopeless:
+            self._pool.make_sure()
+            self._how = lost.error.message
+        return hopeless
 
     def _release(self) -> None:
         lane, self._lane = self._lane, None

@@ -47,11 +47,13 @@ logging.getLogger("spnego").addHandler(logging.NullHandler())
 logging.getLogger("spnego").propagate = False
 
 _FRAME_LIMIT = 1 << 20
+_SMALLEST_FRAME = 32
 _FIRST_CREDITS = 512
 _GUEST, _NULL = 0x1, 0x2
 _SIGNED_COMMANDS = frozenset({packets.TREE_CONNECT, packets.IOCTL, packets.ECHO})
 _ADDRESSES = 4
 _READER_END_S = 2.0
+_LIBRARY_LATER_S = 5.0  # our own deadline comes first: its error says more
 _LOOK_S = 0.25
 
 
@@ -165,7 +167,7 @@ class Attempt:
         offset_ns = self.negotiated.system_time_ns - transport.negotiated_at_ns if self.negotiated else 0
         try:
             transport.end_after_next()
-            connection.echo(session.session_id, timeout=self._left(), credit_request=_FIRST_CREDITS)
+            connection.echo(session.session_id, self._left() + _LIBRARY_LATER_S, _FIRST_CREDITS)
             _reader_of(connection).join(self._left())
         except Exception as exc:
             raise self._broken(Hop.SHARE, transport, exc) from exc
@@ -178,7 +180,7 @@ class Attempt:
         self._connection = connection = _Connection(transport, self._server)
         highest = self._limits.dialect or None
         try:
-            connection.connect(dialect=highest, timeout=self._left())
+            connection.connect(dialect=highest, timeout=self._left() + _LIBRARY_LATER_S)
         except OSError as exc:
             raise SetupFailed(Hop.TCP, unreachable(exc, self._server.where)) from exc
         except SMBResponseException as exc:
@@ -424,7 +426,7 @@ class _Transport:
         if not head:
             return b""
         length = int.from_bytes(head[1:], "big")
-        if head[0] != 0 or not packets.HEADER_SIZE <= length <= _FRAME_LIMIT:
+        if head[0] != 0 or not _SMALLEST_FRAME <= length <= _FRAME_LIMIT:
             return self._not_smb(head + self._soon(60))
         magic = self._exactly(4)
         if magic == packets.SMB1_ID:
@@ -466,7 +468,7 @@ class _Transport:
             if piece is None:
                 return self._fail(f"{self._where} accepts connections but does not answer", _OTHER_HINT)
             if not piece:
-                self.closed_early = first and not buffer
+                self.closed_early = first and not buffer and not self._closed
                 return self._fail(_closed_text(self._where, self.closed_early), _CLOSED_HINT)
             buffer += piece
         return bytes(buffer)

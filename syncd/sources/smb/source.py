@@ -103,25 +103,21 @@ class SmbSource:
         return f"{self._folder}\\{below}" if self._folder and path != ROOT else self._folder or below
 
     def _look_at(self, path: str) -> tuple[Channel, int, AllInformation | None]:
-        """Look at one path; once more on a new connection if the first was lost (a kept one may be dead)."""
-        try:
-            return self._look_once(path)
-        except ChannelLost:
-            pass
-        try:
-            return self._look_once(path)
-        except ChannelLost as lost:
-            raise lost.error from lost
-
-    def _look_once(self, path: str) -> tuple[Channel, int, AllInformation | None]:
-        channel = self._pool.channel()
-        try:
-            status, found = look_at(channel, path)
-        except BaseException:
-            channel.close()
-            raise
-        self._pool.give_back(channel)
-        return channel, status, found
+        """Look at one path; on a new connection where a kept one turns out to be dead."""
+        while True:
+            channel = self._pool.channel()
+            try:
+                status, found = look_at(channel, path)
+            except ChannelLost as lost:
+                channel.close()
+                if not channel.reused:
+                    raise lost.error from lost
+            except BaseException:
+                channel.close()
+                raise
+            else:
+                self._pool.give_back(channel)
+                return channel, status, found
 
     def _no_root(self, status: int) -> SourceError:
         where = f'the folder "{self._folder}" of the share' if self._folder else "the root of the share"

@@ -1,0 +1,109 @@
+"""Signatures and encryption against published vectors and against an independent implementation."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import struct
+
+import pytest
+from Cryptodome.Cipher import AES
+
+from syncd.sources.smb import crypto
+from syncd.sources.smb.packets import ProtocolError
+
+KEY = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
+
+
+def test_cmac_is_that_of_rfc_4493() -> None:
+    sign = crypto.make_signer(0x0300, None, KEY)
+    assert sign(b"", 1, False) == bytes.fromhex("bb1d6929e95937287fa37d129b756746")
+    message = bytes.fromhex("6bc1bee22e409f96e93d7e117393172a")
+    assert sign(memoryview(message), 2, True) == bytes.fromhex("070a16b46b4d4144f79bdd9dd04a287c")
+
+
+def test_gmac_takes_message_id_and_direction_as_nonce() -> None:
+    sign = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)
+    message = os.urandom(123)
+    for from_server, tail in ((False, b"\0\0\0\0"), (True, b"\1\0\0\0")):
+        other = AES.new(KEY, AES.MODE_GCM, nonce=(0x0102030405).to_bytes(8, "little") + tail)
+        other.update(message)
+        assert sign(message, 0x0102030405, from_server) == other.digest()
+
+
+def test_hmac_is_cut_to_sixteen_bytes() -> None:
+    message = b"x" * 100
+    wanted = hmac.new(KEY, message, hashlib.sha256).digest()[:16]
+    assert crypto.make_signer(0x0210, None, KEY)(message, 1, False) == wanted
+    assert crypto.make_signer(0x0311, crypto.HMAC_SHA256, KEY)(message, 1, False) == wanted
+
+
+def test_311_without_a_signing_context_means_cmac() -> None:
+    cmac = crypto.make_signer(0x0300, None, KEY)
+    assert crypto.make_signer(0x0311, None, KEY)(b"abc", 1, True) == cmac(b"abc", 1, True)
+
+
+@pytest.mark.parametrize("algorithm", [crypto.HMAC_SHA256, crypto.AES_CMAC, crypto.AES_GMAC])
+def test_verify_accepts_the_servers_signature_and_no_other(algorithm: int) -> None:
+    signer = crypto.make_signer(0x0311, algorithm, KEY)
+    plain = bytearray(os.urandom(200))
+    plain[48:64] = bytes(16)
+    signature = signer(plain, 7, True)
+    good = bytearray(plain)
+    good[48:64] = signature
+    assert crypto.verify(signer, memoryview(bytearray(good)), 7)
+    for at in (0, 47, 48, 63, 64, 199):
+        bad = bytearray(good)
+        bad[at] ^= 1
+        assert not crypto.verify(signer, memoryview(bad), 7)
+
+
+def test_gmac_signature_is_bound_to_the_message_id() -> None:
+    signer = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)
+    message = bytearray(100)
+    message[48:64] = signer(bytes(100), 7, True)
+    assert not crypto.verify(signer, memoryview(message), 8)
+
+
+CIPHERS = {
+    crypto.AES_128_CCM: (16, 11, AES.MODE_CCM),
+    crypto.AES_128_GCM: (16, 12, AES.MODE_GCM),
+    crypto.AES_256_CCM: (32, 11, AES.MODE_CCM),
+    crypto.AES_256_GCM: (32, 12, AES.MODE_GCM),
+}
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_sealed_messages_are_what_another_implementation_reads(cipher: int) -> None:
+    size, nonce_size, mode = CIPHERS[cipher]
+    ours, theirs = os.urandom(size), os.urandom(size)
+    sealer = crypto.Sealer(cipher, ours, theirs, 0x1122)
+    message = os.urandom(500)
+    sealed = sealer.seal(message)
+    assert sealed[:4] == b"\xfdSMB"
+    assert struct.unpack_from("<IHHQ", sealed, 36) == (500, 0, 1, 0x1122)
+    other = AES.new(ours, mode, nonce=sealed[20 : 20 + nonce_size])
+    other.update(sealed[20:52])
+    assert other.decrypt_and_verify(sealed[52:], sealed[4:20]) == message
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_sealed_replies_are_opened_only_when_untouched(cipher: int) -> None:
+    key = os.urandom(CIPHERS[cipher][0])
+    sealed = crypto.Sealer(cipher, key, key, 5).seal(b"a reply of the server")
+    opener = crypto.Sealer(cipher, key, key, 5)
+    assert bytes(opener.open(memoryview(sealed))) == b"a reply of the server"
+    for at in range(4, len(sealed)):
+        bad = bytearray(sealed)
+        bad[at] ^= 0x40
+        with pytest.raises(ProtocolError):
+            opener.open(memoryview(bad))
+    for cut in (0, 4, 51, 52, len(sealed) - 1):
+        with pytest.raises(ProtocolError):
+            opener.open(memoryview(sealed[:cut]))
+
+
+def test_nonces_never_repeat() -> None:
+    sealer = crypto.Sealer(crypto.AES_128_GCM, KEY, KEY, 1)
+    assert len({sealer.seal(b"x")[20:36] for _ in range(1000)}) == 1000
