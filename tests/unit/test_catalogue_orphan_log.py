@@ -1,4 +1,4 @@
-"""A killed syncd can leave the catalogue with its log and without the log's index; looking must work and write nothing."""
+"""A killed syncd can leave the catalogue with its log but not the index of it; looking must work and write nothing."""
 
 import subprocess
 import sys
