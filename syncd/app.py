@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from syncd.config.urls import SourceUrl
 from syncd.core.errors import CatalogueDamaged, ConfigError, SyncdError
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
-from syncd.core.model import Fingerprint, RelPath
+from syncd.core.model import Dropped, Fingerprint, RelPath
 from syncd.core.paths import refuse_name
+from syncd.core.reasons import Reason
 from syncd.core.spelling import Spellings, candidates
 from syncd.engine.commit import Committer
 from syncd.engine.report import Report
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 STORED_DETAILS = 200
 TICK_S = 0.1
+DROPPED_AT_ONCE = 1_000
 
 ProgressTo = Callable[[Report], None]
 """Shown how far a run is, ten times a second; called from one thread."""
@@ -176,6 +179,7 @@ class App:
                 result.reports.append(report)
                 with _ticking(report, progress(settings.name) if progress else None):
                     self._run_mirror(settings, options, host, catalogue, report, new_target, take_over)
+        _fail_not_found(result.reports)
         return result
 
     def dry_run(self, names: Sequence[str] = (), only: Sequence[str] = ()) -> RunResult:
@@ -216,6 +220,8 @@ class App:
             self._record(facts, Outcome(report, None, [], started_at))
             return
         try:
+            if new_target:
+                self._start_over(facts, report.run_id)
             outcome = self._execute(settings, options, mirror, facts, report)
             if outcome.held_back:
                 facts.hold(report.run_id, outcome.held_back)
@@ -224,6 +230,13 @@ class App:
             write_manifest(mirror, facts)
         finally:
             mirror.close()
+
+    def _start_over(self, facts: SqliteMirrorCatalogue, run_id: str) -> None:
+        """Hold nothing any more: what lies in the target is then compared and adopted, the rest fetched."""
+        records = facts.records()
+        while batch := list(islice(records, DROPPED_AT_ONCE)):
+            now_ms = self._clock.now_ns() // 1_000_000
+            facts.commit([Dropped(path) for path, _ in batch], [], run_id=run_id, now_ms=now_ms)
 
     def _open_target(
         self,
@@ -531,6 +544,14 @@ def spellings_of(settings: MirrorSettings) -> Spellings:
     url = settings.source
     share = "/".join(part for part in (url.share, url.folder.strip("/")) if part)
     return Spellings(settings.name, str(settings.target), share, settings.aliases)
+
+
+def _fail_not_found(reports: Sequence[Report]) -> None:
+    """Say of a path of --only that it is not on the source, unless another mirror had it."""
+    finished = [report for report in reports if report.error is None]
+    if finished and all(report.not_found for report in finished):
+        for path in finished[0].not_found:
+            finished[0].fail(path, Reason.GONE, "not on the source, or left out by a pattern")
 
 
 def new_run_id() -> str:

@@ -67,6 +67,7 @@ class Report:
     failures: list[Problem] = field(default_factory=list)
     refusals: list[Problem] = field(default_factory=list)
     waits: list[Problem] = field(default_factory=list)
+    not_found: list[str] = field(default_factory=list)
     foreigners: list[str] = field(default_factory=list)
     plan: list[Step] | None = None
     error: SyncdError | None = None

@@ -118,6 +118,7 @@ class MirrorRun:
         scan = self._scan_all(findings)
         self._look_again(scan, findings)
         scan.flush()
+        self.report.not_found.extend(scan.not_found)
         if not self._stopped:
             judgement = Judgement(self._rules, self._mirror, self._catalogue, findings, scan, self._acts, self.report)
             try:

@@ -67,6 +67,7 @@ class Scan:
             folds_unicode=traits is not None and traits.folds_unicode,
         )
         self._only = frozenset(options.only)
+        self._only_seen: set[RelPath] = set()
         self._above_only = frozenset(parent for only in options.only for parent in paths.parents(only))
         self._mirror = mirror
         self._catalogue = catalogue
@@ -129,6 +130,8 @@ class Scan:
         def towards(path: RelPath) -> bool:
             return path in self._above_only or inside(path)
 
+        listed = {paths.join(directory, name) for name in (*entries.files, *entries.folders)}
+        self._only_seen |= listed & self._only
         entries.files = {n: e for n, e in entries.files.items() if inside(paths.join(directory, n))}
         entries.folders = [n for n in entries.folders if towards(paths.join(directory, n))]
         entries.refused = [(n, r) for n, r in entries.refused if inside(paths.join(directory, n))]
@@ -280,6 +283,11 @@ class Scan:
     def _flush_renewals(self) -> None:
         renewals, self._renewals = self._renewals, []
         self._acts.renew(renewals)
+
+    @property
+    def not_found(self) -> list[RelPath]:
+        """The paths of --only that no listing had."""
+        return sorted(self._only - self._only_seen)
 
     def flush(self) -> None:
         """Carry out the repairs and renewals collected so far (at the end of the scan)."""

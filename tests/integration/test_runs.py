@@ -428,6 +428,22 @@ def test_only_looks_at_a_part_and_retires_nothing(world: World) -> None:
     assert "eng-typed/letter 1 .pdf" in world.mirrored()
 
 
+def test_a_path_of_only_that_is_not_there_is_said(world: World) -> None:
+    report = world.run(only=["eng-typed/no such page.pdf"])
+    assert (report.exit_code, report.failures[0].reason) == (3, Reason.GONE)
+    assert world.run(only=["eng-typed"]).exit_code == 0
+
+
+def test_a_new_target_starts_over_with_another_share(world: World) -> None:
+    world.source = type(world.source)(many(20))
+    world.run()
+    world.source = type(world.source)({path: content * 2 for path, content in many(20, "other").items()})
+    assert world.run().exit_code == 13
+    report = world.run(new_target=True)
+    assert (report.exit_code, report.fetched, report.foreign) == (0, 20, 20)
+    assert set(world.records()) == set(world.source.tree())
+
+
 def test_refused_names_are_counted_once_and_change_no_exit_code(world: World) -> None:
     world.source.put("bad:name/inside/1.jpg", b"x")
     world.source.put("ctrl\x01.jpg", b"x")
