@@ -291,7 +291,15 @@ class Committer:
             if intents:
                 self._mirror.sync_directories()
                 self._commit([fact for facts, _ in settled for fact in facts], intents)
-            self._mirror.sweep_staging(partial.staged for partial in self._catalogue.partials())
+            self._sweep()
+
+    def sweep(self) -> None:
+        """Remove from staging what no journalled partial needs."""
+        with self._writing:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._mirror.sweep_staging(partial.staged for partial in self._catalogue.partials())
 
     def _settle(self, intent: Intent) -> list[Fact]:
         match intent.kind:

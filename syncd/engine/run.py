@@ -127,6 +127,8 @@ class MirrorRun:
                 self._held_back = judgement.held_back
         if self._transfer is not None:
             self._transfer.finish()
+        if self._committer is not None and not self._options.only:
+            self._drop_partials(self._committer)
         return not self._options.only and not self._options.dry_run
 
     def _look_at_source(self) -> None:
@@ -205,6 +207,15 @@ class MirrorRun:
                 path = paths.join(directory, name)
                 self.report.wait(path, Reason.UNSETTLED)
                 findings.unheld(Unheld(path, Reason.UNSETTLED, "", entry.size, entry.mtime_ns))
+
+    def _drop_partials(self, committer: Committer) -> None:
+        """Forget partials of files that this whole run had no use for: they are gone at the source, or held by now."""
+        failed = {problem.path for problem in self.report.failures}
+        stale = [partial for partial in self._catalogue.partials() if partial.path not in failed]
+        for partial in stale:
+            self._catalogue.forget_partial(partial.path)
+        if stale:
+            committer.sweep()
 
     # -- the end
 
