@@ -32,10 +32,10 @@ class Pace:
     """
 
     resolve_s: float = 5.0
-    connect_s: float = 8.0
-    setup_s: float = 12.0
-    stall_s: float = 8.0
-    hops_s: float = 30.0
+    connect_s: float = 6.0
+    setup_s: float = 10.0
+    stall_s: float = 6.0
+    hops_s: float = 35.0
     check_s: float = 15.0
     sample_s: float = 8.0
     listing_s: float = 15.0

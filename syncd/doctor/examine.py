@@ -212,7 +212,7 @@ class _Examination:
             name = "login" if error.exit_code == 12 else "folder"
             return [failed(name, error), *skipped(_LISTINGS, f"{name} failed")]
         checks = [] if "folder" in told else [ok("folder", info.description)]
-        checks += [*_clock(info, self._mirror), *self._marker(source)]
+        checks += [*check_clock(info, self._mirror), *self._marker(source)]
         return checks + check_listing(source, self._mirror, self._target.traits, self._target.room, self._pace)
 
     def _marker(self, source: Source) -> list[Check]:
@@ -256,7 +256,7 @@ def _adapter(url: SourceUrl) -> _Adapter:
             return local
 
 
-def _clock(info: SourceInfo, mirror: MirrorSettings) -> list[Check]:
+def check_clock(info: SourceInfo, mirror: MirrorSettings) -> list[Check]:
     """Compare clocks: settling goes by the server's, told from ours by this difference."""
     if not info.clock_offset_ns:
         return []
@@ -264,7 +264,7 @@ def _clock(info: SourceInfo, mirror: MirrorSettings) -> list[Check]:
     seen = f"the server's clock is {abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} ours"
     if abs(offset_s) <= SKEW_S:
         return [ok("clock", seen)]
-    settle = (
-        f"settle ({mirror.settle_s:g} s) allows for that, but files written by third machines may be taken too early"
+    meaning = (
+        f"settle ({mirror.settle_s:g} s) goes by the server's clock; what another machine stamps may settle too early"
     )
-    return [warn("clock", f"{seen}; {settle} or looked at twice", "set both clocks by NTP")]
+    return [warn("clock", f"{seen}: {meaning}", "set both clocks by NTP")]

@@ -42,7 +42,7 @@ def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -
     try:
         results = within(pace.hops_s, lambda: probe(server, url.share, url.folder.strip("/"), _limits(pace)))
     except TimedOut as error:
-        return [fail("login", f"{server.where}: {error.message}", "see whether the server is overloaded")]
+        return [fail("server", f"{server.where}: {error.message}", "see whether the server is overloaded")]
     share_works = any(result.hop == "share" and result.ok for result in results)
     stopped = next((HOPS.get(result.hop, result.hop) for result in results if result.ok is False), "")
     return [_check(result, url, share_works, stopped) for result in results]
