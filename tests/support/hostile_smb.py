@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from syncd.sources.smb.crypto import Sealer, make_signer
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from syncd.sources.smb.crypto import Sealer, make_signer, make_verifier
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.session import Link
 from syncd.sources.smb.source import SmbSource
@@ -59,6 +61,11 @@ class Quirks:
     sealed: bool = False
     clear_replies: bool = False
     wrong_signature: bool = False
+
+
+def _server_mac(message: bytes, message_id: int) -> bytes:
+    """AES-GMAC with the nonce of a reply ([MS-SMB2] 3.1.4.1)."""
+    return AESGCM(KEY).encrypt(message_id.to_bytes(8, "little") + b"\1\0\0\0", b"", message)
 
 
 def filetime(ns: int) -> int:
@@ -107,6 +114,7 @@ class HostileServer:
         return Link(
             sock=sock, where=f"127.0.0.1:{self.port}", dialect=self.dialect, session_id=SESSION, tree_id=TREE,
             signer=None if sealed else make_signer(self.dialect, 2, KEY),
+            verifier=None if sealed else make_verifier(self.dialect, 2, KEY),
             sealer=Sealer(2, KEY, KEY, SESSION) if sealed else None,
             next_id=3, credits=self.quirks.credits, large_mtu=True, max_read=self.max_read, max_transact=1 << 20,
             clock_offset_ns=0,
@@ -186,7 +194,7 @@ class HostileServer:
                     message[:16] + struct.pack("<I", struct.unpack_from("<I", message, 16)[0] | SIGNED) + message[20:]
                 )
                 message_id = struct.unpack_from("<Q", message, 24)[0]
-                signature = make_signer(self.dialect, 2, KEY)(message, message_id, True)
+                signature = _server_mac(message, message_id)
                 if self.quirks.wrong_signature:
                     signature = bytes(16)
                 message = message[:48] + signature + message[64:]

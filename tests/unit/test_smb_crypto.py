@@ -18,52 +18,68 @@ KEY = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
 
 def test_cmac_is_that_of_rfc_4493() -> None:
     sign = crypto.make_signer(0x0300, None, KEY)
-    assert sign(b"", 1, False) == bytes.fromhex("bb1d6929e95937287fa37d129b756746")
+    assert sign(b"", 1) == bytes.fromhex("bb1d6929e95937287fa37d129b756746")
     message = bytes.fromhex("6bc1bee22e409f96e93d7e117393172a")
-    assert sign(memoryview(message), 2, True) == bytes.fromhex("070a16b46b4d4144f79bdd9dd04a287c")
+    assert sign(memoryview(message), 2) == bytes.fromhex("070a16b46b4d4144f79bdd9dd04a287c")
+
+
+def other_gmac(message: bytes, message_id: int, tail: bytes) -> bytes:
+    other = AES.new(KEY, AES.MODE_GCM, nonce=message_id.to_bytes(8, "little") + tail)
+    other.update(message)
+    return other.digest()
 
 
 def test_gmac_takes_message_id_and_direction_as_nonce() -> None:
-    sign = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)
     message = os.urandom(123)
-    for from_server, tail in ((False, b"\0\0\0\0"), (True, b"\1\0\0\0")):
-        other = AES.new(KEY, AES.MODE_GCM, nonce=(0x0102030405).to_bytes(8, "little") + tail)
-        other.update(message)
-        assert sign(message, 0x0102030405, from_server) == other.digest()
+    sign = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)
+    assert sign(message, 0x0102030405) == other_gmac(message, 0x0102030405, b"\0\0\0\0")
+    reply = bytearray(message)
+    reply[48:64] = bytes(16)
+    reply[48:64] = other_gmac(bytes(reply), 9, b"\1\0\0\0")
+    assert crypto.make_verifier(0x0311, crypto.AES_GMAC, KEY)(memoryview(reply), 9)
 
 
 def test_hmac_is_cut_to_sixteen_bytes() -> None:
     message = b"x" * 100
     wanted = hmac.new(KEY, message, hashlib.sha256).digest()[:16]
-    assert crypto.make_signer(0x0210, None, KEY)(message, 1, False) == wanted
-    assert crypto.make_signer(0x0311, crypto.HMAC_SHA256, KEY)(message, 1, False) == wanted
+    assert crypto.make_signer(0x0210, None, KEY)(message, 1) == wanted
+    assert crypto.make_signer(0x0311, crypto.HMAC_SHA256, KEY)(message, 1) == wanted
 
 
 def test_311_without_a_signing_context_means_cmac() -> None:
     cmac = crypto.make_signer(0x0300, None, KEY)
-    assert crypto.make_signer(0x0311, None, KEY)(b"abc", 1, True) == cmac(b"abc", 1, True)
+    assert crypto.make_signer(0x0311, None, KEY)(b"abc", 1) == cmac(b"abc", 1)
+
+
+def signed(message: bytes, algorithm: int, message_id: int) -> bytearray:
+    """A reply as a server signs it."""
+    plain = bytearray(message)
+    plain[48:64] = bytes(16)
+    if algorithm == crypto.AES_GMAC:
+        signature = other_gmac(bytes(plain), message_id, b"\1\0\0\0")
+    else:
+        signature = crypto.make_signer(0x0311, algorithm, KEY)(plain, message_id)
+    plain[48:64] = signature
+    return plain
 
 
 @pytest.mark.parametrize("algorithm", [crypto.HMAC_SHA256, crypto.AES_CMAC, crypto.AES_GMAC])
-def test_verify_accepts_the_servers_signature_and_no_other(algorithm: int) -> None:
-    signer = crypto.make_signer(0x0311, algorithm, KEY)
-    plain = bytearray(os.urandom(200))
-    plain[48:64] = bytes(16)
-    signature = signer(plain, 7, True)
-    good = bytearray(plain)
-    good[48:64] = signature
-    assert crypto.verify(signer, memoryview(bytearray(good)), 7)
+def test_the_servers_signature_is_accepted_and_no_other(algorithm: int) -> None:
+    verify = crypto.make_verifier(0x0311, algorithm, KEY)
+    good = signed(os.urandom(200), algorithm, 7)
+    assert verify(memoryview(bytearray(good)), 7)
     for at in (0, 47, 48, 63, 64, 199):
         bad = bytearray(good)
         bad[at] ^= 1
-        assert not crypto.verify(signer, memoryview(bad), 7)
+        assert not verify(memoryview(bad), 7)
 
 
-def test_gmac_signature_is_bound_to_the_message_id() -> None:
-    signer = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)
-    message = bytearray(100)
-    message[48:64] = signer(bytes(100), 7, True)
-    assert not crypto.verify(signer, memoryview(message), 8)
+def test_gmac_signature_is_bound_to_message_id_and_side() -> None:
+    verify = crypto.make_verifier(0x0311, crypto.AES_GMAC, KEY)
+    assert not verify(memoryview(signed(bytes(100), crypto.AES_GMAC, 7)), 8)
+    ours = bytearray(100)
+    ours[48:64] = crypto.make_signer(0x0311, crypto.AES_GMAC, KEY)(bytes(100), 7)
+    assert not verify(memoryview(ours), 7)
 
 
 CIPHERS = {

@@ -44,7 +44,9 @@ def reply(command: int, body: bytes, *, flags: int = 1, following: int = 0) -> m
 
 
 def test_request_header_is_laid_out_as_in_2_2_1_2() -> None:
-    packed = packets.pack_header(packets.READ, 3, 40, 0xC, 120, 0x1122, 0x33, 0x44)
+    packed = packets.pack_header(
+        b"\xfeSMB", 64, 3, 0, packets.READ, 40, 0xC, 120, 0x1122, 0xFEFF, 0x33, 0x44, bytes(16)
+    )
     assert packed == bytes.fromhex(
         "fe534d42 4000 0300 00000000 0800 2800 0c000000 78000000 2211000000000000 fffe0000 33000000 4400000000000000"
     ) + bytes(16)
@@ -98,14 +100,14 @@ def test_create_reply() -> None:
     body = struct.pack("<HBBI", 89, 0, 0, 1) + times + struct.pack("<QQII", 4096, 18432, 0x20, 0) + bytes(range(16))
     view = reply(5, body + bytes(8))
     opened = packets.unpack_create(view, 0, len(view))
-    assert opened == (1500, 2700, 18432, 0x20, bytes(range(16)))
+    assert opened == (EPOCH + 15, EPOCH + 27, 18432, 0x20, bytes(range(16)))
 
 
 def test_close_reply_tells_whether_it_was_queried() -> None:
     times = struct.pack("<QQQQ", 0, 0, EPOCH + 1, EPOCH + 2)
     for flags, queried in ((1, True), (0, False)):
         view = reply(6, struct.pack("<HHI", 60, flags, 0) + times + struct.pack("<QQI", 0, 77, 0x20))
-        assert packets.unpack_close(view, 0, len(view)) == (queried, 100, 200, 77)
+        assert packets.unpack_close(view, 0, len(view)) == (queried, EPOCH + 1, EPOCH + 2, 77)
 
 
 def test_read_reply_gives_the_place_of_the_data() -> None:

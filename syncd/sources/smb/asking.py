@@ -79,7 +79,7 @@ class Pipe:
         self._channel = channel
         self.status, reply = ask(channel, [(CREATE, pack_create(name, _PIPE_ACCESS, 0), 1)])[0]
         view = memoryview(reply)
-        self._handle = b"" if self.status else packets.unpack_create(view, 0, len(view)).file_id
+        self._handle = b"" if self.status else packets.unpack_create(view, 0, len(view))[4]
 
     def transceive(self, message: bytes) -> bytes:
         """Write a message and return what comes back first; b"" when the pipe refuses."""

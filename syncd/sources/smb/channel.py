@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from syncd.sources.smb import packets
-from syncd.sources.smb.crypto import Sealer, verify
+from syncd.sources.smb.crypto import Sealer
 from syncd.sources.smb.errors import (
     PENDING,
     ChannelLost,
@@ -34,6 +34,7 @@ from syncd.sources.smb.packets import (
     FLAG_SIGNED,
     HEADER_SIZE,
     NO_MESSAGE,
+    PLAIN_ID,
     SIGNATURE_AT,
     SIGNATURE_END,
     ProtocolError,
@@ -59,6 +60,7 @@ _ROOM = MIB // 16
 _FRAME_LIMIT = 4 * MIB
 _LENGTH = Struct(">I")
 _PAD = b"\0" * 8
+_UNSIGNED = b"\0" * 16
 
 
 class Channel:
@@ -83,6 +85,7 @@ class Channel:
         self._session_id = link.session_id
         self._tree_id = link.tree_id
         self._signer = link.signer
+        self._verifier = link.verifier
         self._sealer = link.sealer
         self._flags = FLAG_SIGNED if link.signer is not None else 0
         self._next_id = link.next_id
@@ -143,44 +146,42 @@ class Channel:
     def send(self, steps: Sequence[Step]) -> None:
         """Queue one request, or several as one related compound; flush() or receive() puts them on the wire.
 
-        The caller sees to it that `credits` covers the sum of the charges.
+        The caller sees to it that `credits` covers the sum of the charges. Hot: three steps for each small file.
         """
-        last = len(steps) - 1
+        signer, waiting, large_mtu = self._signer, self._waiting, self.large_mtu
+        tree, session, received, now = self._tree_id, self._session_id, self.received, time.monotonic()
+        message_id, flags = self._next_id, self._flags
+        ask = _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
+        left = len(steps)
         out: list[bytes] = []
-        total = 0
-        flags = self._flags
-        now = time.monotonic()
-        for index, (command, body, charge, callback) in enumerate(steps):
-            following = padding = 0
-            if index < last:
-                padding = -len(body) % 8
-                following = HEADER_SIZE + len(body) + padding
-            wanted = charge if index < last else charge + self._credits_to_ask()
-            message_id = self._next_id
-            header = pack_header(
-                command, charge if self.large_mtu else 0, wanted, flags, following, message_id, self._tree_id,
-                self._session_id,
-            )  # fmt: skip
-            message: bytes = b"".join((header, body, _PAD[:padding]))
-            if self._signer is not None:
-                signature = self._signer(message, message_id, False)
-                message = b"".join((message[:SIGNATURE_AT], signature, message[SIGNATURE_END:]))
-            out.append(message)
-            total += len(message)
-            self._waiting[message_id] = (command, callback, charge, now, self.received)
-            self._next_id += charge
-            self.credits -= charge
-            self._owed += charge
+        for command, body, charge, callback in steps:
+            left -= 1
+            following, wanted = 0, charge
+            if left:
+                body += _PAD[: -len(body) & 7]
+                following = HEADER_SIZE + len(body)
+            else:
+                wanted += ask
+            message = pack_header(
+                PLAIN_ID, 64, charge if large_mtu else 0, 0, command, wanted, flags, following, message_id, 0xFEFF,
+                tree, session, _UNSIGNED,
+            ) + body  # fmt: skip
+            if signer is not None:
+                out += (message[:SIGNATURE_AT], signer(message, message_id), message[SIGNATURE_END:])
+            else:
+                out.append(message)
+            waiting[message_id] = (command, callback, charge, now, received)
+            message_id += charge
             flags |= FLAG_RELATED
+        charged = message_id - self._next_id
+        self._next_id = message_id
+        self.credits -= charged
+        self._owed += charged
+        frame = b"".join(out)
         if self._sealer is not None:
-            sealed = self._sealer.seal(b"".join(out))
-            out, total = [sealed], len(sealed)
-        self._out += _LENGTH.pack(total)
-        for message in out:
-            self._out += message
-
-    def _credits_to_ask(self) -> int:
-        return _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
+            frame = self._sealer.seal(frame)
+        self._out += _LENGTH.pack(len(frame))
+        self._out += frame
 
     def flush(self) -> None:
         """Put as much on the wire as it takes now."""
@@ -283,38 +284,39 @@ class Channel:
         self._take_chain(plain, 0, len(plain))
 
     def _take_chain(self, view: memoryview, start: int, end: int) -> None:
-        """Handle one reply, or the compounded ones of a frame."""
+        """Handle one reply, or the compounded ones of a frame. Hot: three replies for each small file."""
         while True:
-            header = unpack_header(view, start, end)
-            following = header.next_command
-            self._take_reply(header, view, start, start + following if following else end)
+            status, command, granted, flags, following, message_id = unpack_header(view, start, end)
+            last = start + following if following else end
+            waiting = self._waiting.get(message_id)
+            if message_id == NO_MESSAGE:
+                pass  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
+            elif waiting is None or waiting[0] != command:
+                raise ProtocolError("a reply that nobody asked for")
+            elif status == PENDING and flags & FLAG_ASYNC:
+                self.credits += granted  # interim, not signed; the final reply has the same message id (3.2.5.1.5)
+            else:
+                if self._verifier is not None:
+                    if not flags & FLAG_SIGNED:
+                        raise ProtocolError("a reply without a signature")
+                    if not self._verifier(view[start:last], message_id):
+                        raise ProtocolError("a reply with a wrong signature")
+                self._account(waiting, message_id, granted)
+                if status and meaning_of(status) is Meaning.SESSION_ENDED:
+                    raise session_ended(status, self.where)
+                waiting[1](status, view, start, last)
             if not following:
                 return
-            start += following
+            start = last
 
-    def _take_reply(self, header: packets.Header, view: memoryview, start: int, end: int) -> None:
-        status, command, granted, flags, _, message_id = header
-        if message_id == NO_MESSAGE:
-            return  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
-        waiting = self._waiting.get(message_id)
-        if waiting is None or waiting[0] != command:
-            raise ProtocolError("a reply that nobody asked for")
-        self.credits += granted
-        if status == PENDING and flags & FLAG_ASYNC:
-            return  # interim, not signed; the final reply has the same message id (3.2.5.1.5)
-        if self._signer is not None:
-            if not flags & FLAG_SIGNED:
-                raise ProtocolError("a reply without a signature")
-            if not verify(self._signer, view[start:end], message_id):
-                raise ProtocolError("a reply with a wrong signature")
+    def _account(self, answered: _Waiting, message_id: int, granted: int) -> None:
         del self._waiting[message_id]
-        if self.credits + self._owed > self.most_credits:
-            self.most_credits = self.credits + self._owed
-        self._owed -= waiting[2]
-        self.latency_s = self._now - waiting[3]
-        if status and meaning_of(status) is Meaning.SESSION_ENDED:
-            raise session_ended(status, self.where)
-        waiting[1](status, view, start, end)
+        self.credits += granted
+        total = self.credits + self._owed
+        if total > self.most_credits:
+            self.most_credits = total
+        self._owed -= answered[2]
+        self.latency_s = self._now - answered[3]
 
     # --- ending
 

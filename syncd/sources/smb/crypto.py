@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Callable
 from struct import Struct
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM
@@ -36,52 +36,67 @@ _FROM_SERVER = b"\1\0\0\0"
 _ZEROS = b"\0" * 16
 
 
-class Signer(Protocol):
-    """Computes the signature of one message whose signature field is zero."""
+Signer = Callable[[Buffer, int], bytes]
+"""Computes the signature of one of our messages, whose signature field is zero, from it and its message id."""
 
-    def __call__(self, message: Buffer, message_id: int, from_server: bool) -> bytes: ...
+Verifier = Callable[[memoryview, int], bool]
+"""Tells whether a reply with this message id is signed by the server. Its signature field is zero afterwards."""
 
 
 def make_signer(dialect: int, algorithm: int | None, key: bytes) -> Signer:
     """Return the signer of a session. algorithm: as negotiated with 3.1.1, None when the server named none."""
+    return _macs(dialect, algorithm, key)[0]
+
+
+def make_verifier(dialect: int, algorithm: int | None, key: bytes) -> Verifier:
+    """Return what checks the server's signatures; arguments as make_signer()."""
+    mac = _macs(dialect, algorithm, key)[1]
+    equal = hmac.compare_digest
+
+    def verify(message: memoryview, message_id: int) -> bool:
+        claimed = bytes(message[SIGNATURE_AT:SIGNATURE_END])
+        message[SIGNATURE_AT:SIGNATURE_END] = _ZEROS
+        return equal(mac(message, message_id), claimed)
+
+    return verify
+
+
+def _macs(dialect: int, algorithm: int | None, key: bytes) -> tuple[Signer, Signer]:
+    """Return the functions that compute our signatures and the server's."""
     if dialect >= DIALECT_311 and algorithm is not None:
-        return {HMAC_SHA256: _hmac_signer, AES_CMAC: _cmac_signer, AES_GMAC: _gmac_signer}[algorithm](key)
-    return _cmac_signer(key) if dialect >= DIALECT_300 else _hmac_signer(key)
+        if algorithm == AES_GMAC:
+            return _gmac(key, _FROM_US), _gmac(key, _FROM_SERVER)
+        mac = _cmac(key) if algorithm == AES_CMAC else _hmac(key)
+    else:
+        mac = _cmac(key) if dialect >= DIALECT_300 else _hmac(key)
+    return mac, mac
 
 
-def _gmac_signer(key: bytes) -> Signer:
+def _gmac(key: bytes, side: bytes) -> Signer:
     encrypt = AESGCM(key).encrypt
 
-    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:
-        nonce = message_id.to_bytes(8, "little") + (_FROM_SERVER if from_server else _FROM_US)
-        return encrypt(nonce, b"", message)
+    def mac(message: Buffer, message_id: int) -> bytes:
+        return encrypt(message_id.to_bytes(8, "little") + side, b"", message)
 
-    return sign
+    return mac
 
 
-def _cmac_signer(key: bytes) -> Signer:
+def _cmac(key: bytes) -> Signer:
     fresh = CMAC(AES(key))
 
-    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:  # noqa: ARG001
-        mac = fresh.copy()
-        mac.update(bytes(message))
-        return mac.finalize()
+    def mac(message: Buffer, message_id: int) -> bytes:  # noqa: ARG001
+        computing = fresh.copy()
+        computing.update(message)  # type: ignore[arg-type]  # any buffer will do, its annotation says bytes
+        return computing.finalize()
 
-    return sign
+    return mac
 
 
-def _hmac_signer(key: bytes) -> Signer:
-    def sign(message: Buffer, message_id: int, from_server: bool) -> bytes:  # noqa: ARG001
+def _hmac(key: bytes) -> Signer:
+    def mac(message: Buffer, message_id: int) -> bytes:  # noqa: ARG001
         return hmac.digest(key, message, "sha256")[:16]
 
-    return sign
-
-
-def verify(signer: Signer, message: memoryview, message_id: int) -> bool:
-    """Return whether a reply's signature is the server's. The signature field is zero afterwards."""
-    claimed = bytes(message[SIGNATURE_AT:SIGNATURE_END])
-    message[SIGNATURE_AT:SIGNATURE_END] = _ZEROS
-    return hmac.compare_digest(signer(message, message_id, True), claimed)
+    return mac
 
 
 # ProtocolId Signature Nonce OriginalMessageSize Reserved Flags SessionId (2.2.41)

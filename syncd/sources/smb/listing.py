@@ -159,9 +159,8 @@ class FolderList:
         if status:
             self.failed = status
             return
-        opened = packets.unpack_create(view, start, end)
-        self.handle = opened.file_id
-        if opened.attributes & packets.ATTRIBUTE_REPARSE or not opened.attributes & packets.ATTRIBUTE_DIRECTORY:
+        _, _, _, attributes, self.handle = packets.unpack_create(view, start, end)
+        if attributes & packets.ATTRIBUTE_REPARSE or not attributes & packets.ATTRIBUTE_DIRECTORY:
             self.failed = _NOT_A_DIRECTORY
 
     def _on_query(self, status: int, view: memoryview, start: int, end: int) -> None:

@@ -36,7 +36,7 @@ class Probe:
     def on_create(self, status: int, view: memoryview, start: int, end: int) -> None:
         """Take the reply to CREATE."""
         if status == SUCCESS:
-            self.handle = packets.unpack_create(view, start, end).file_id
+            self.handle = packets.unpack_create(view, start, end)[4]
             self._opened = True
 
     def on_query(self, status: int, view: memoryview, start: int, end: int) -> None:

@@ -18,11 +18,11 @@ from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Channel, Step
 from syncd.sources.smb.errors import END_OF_FILE, Meaning, entry_error, meaning_of, timed_out
 from syncd.sources.smb.limits import SmbLimits
-from syncd.sources.smb.packets import CLOSE, CREATE, READ, Opened, pack_close, pack_create, pack_read
+from syncd.sources.smb.packets import CLOSE, CREATE, READ, pack_close, pack_create, pack_read, to_ns
 
 _ACCESS = packets.FILE_READ_DATA | packets.FILE_READ_ATTRIBUTES
 _OPTIONS = packets.OPTION_FILE | packets.OPTION_REPARSE
-_SHARED = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
+_NO_FILE = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
 _BUSY_TRIES = 5
 _FEWEST_FILES = 8
 _SLOW_S, _QUICK_S = 1.0, 0.5
@@ -36,7 +36,7 @@ class FileRead:
     """
 
     __slots__ = (
-        "_lane", "_make_sink", "_opened", "_sink", "_stash", "busy", "closing", "delivered", "error", "given_up",
+        "_ctime", "_lane", "_make_sink", "_sink", "_stash", "busy", "closing", "delivered", "error", "given_up",
         "handle", "losses", "next", "path", "pending", "retry", "stop", "wanted",
     )  # fmt: skip
 
@@ -52,7 +52,6 @@ class FileRead:
         self.stop: BaseException | None = None
         self._make_sink = make_sink
         self._sink: Sink | None = None
-        self._reset()
 
     def _reset(self) -> None:
         """Forget everything that belongs to one connection."""
@@ -62,7 +61,7 @@ class FileRead:
         self.handle: bytes | None = None
         self.error: SyncdError | None = None
         self.retry = False
-        self._opened: Opened | None = None
+        self._ctime = -1
         self._stash: dict[int, bytes] = {}
 
     # --- what the lane calls
@@ -71,15 +70,13 @@ class FileRead:
         """Return the requests to start with, for at most `inline` bytes; CLOSE is among them if these are all."""
         self._reset()
         self._lane = lane
-        size = self.wanted.fingerprint.size
-        first = min(size - self.delivered, inline)
+        size, offset = self.wanted.fingerprint.size, self.delivered
+        first = min(size - offset, inline)
         steps: list[Step] = [(CREATE, pack_create(self.path, _ACCESS, _OPTIONS), 1, self._on_create)]
         if first > 0:
-            charge = lane.channel.charge(first)
-            steps.append(
-                (READ, pack_read(first, self.delivered), charge, partial(self._on_range, self.delivered, first))
-            )
-            self.next = self.delivered + first
+            on_range = partial(self._on_range, offset, first)
+            steps.append((READ, pack_read(first, offset), lane.channel.charge(first), on_range))
+            self.next = offset + first
             self.pending = 1
         if self.next >= size:
             steps.append((CLOSE, pack_close(), 1, self._on_close))
@@ -119,15 +116,11 @@ class FileRead:
         if status:
             self._fail_with(status)
             return
-        opened = self._opened = packets.unpack_create(view, start, end)
-        if opened.attributes & packets.ATTRIBUTE_REPARSE:
-            text = f'"{self.wanted.path}" is a link or junction, which syncd does not follow'
-            self.error = EntryUnreadable(text, reason=Reason.LINK)
-        elif opened.attributes & _SHARED:
-            self.error = EntryChanged(f'"{self.wanted.path}" is no regular file any more')
-        elif not self._is_wanted(opened.size, opened.mtime_ns):
+        mtime, self._ctime, size, attributes, self.handle = packets.unpack_create(view, start, end)
+        if attributes & _NO_FILE:
+            self.error = self._no_file(attributes)
+        elif not self._is_wanted(size, mtime):
             self.error = self._changed("since it was listed")
-        self.handle = opened.file_id
 
     def _on_range(self, offset: int, length: int, status: int, view: memoryview, start: int, end: int) -> None:
         self.pending -= 1
@@ -166,22 +159,27 @@ class FileRead:
     # --- deciding
 
     def _judge(self, closed: packets.Closed) -> None:
-        opened, wanted = self._opened, self.wanted.fingerprint
-        if opened is None:
+        queried, mtime, ctime, size = closed
+        if self._ctime < 0:
             raise packets.ProtocolError("a CLOSE reply before that of CREATE")
-        if self.delivered < wanted.size:
+        if self.delivered < self.wanted.fingerprint.size:
             self.retry = True  # the server gave less than asked for, yet not at the end: go on in ranges
-            return
-        if not closed.queried:
+        elif not queried:
             self.error = EntryUnreadable(f'"{self.wanted.path}": the server does not tell its size and time at the end')
-        elif not self._is_wanted(closed.size, closed.mtime_ns) or closed.ctime_ns != opened.ctime_ns:
+        elif not self._is_wanted(size, mtime) or ctime != self._ctime:
             self.error = self._changed("while it was read")
-        else:
-            self.sink()  # a file of no bytes has its sink made too
+        elif self._sink is None:
+            self._open_sink()  # a file of no bytes has its sink made too
 
-    def _is_wanted(self, size: int, mtime_ns: int) -> bool:
+    def _is_wanted(self, size: int, filetime: int) -> bool:
         wanted = self.wanted.fingerprint
-        return size == wanted.size and mtime_ns == wanted.mtime_ns
+        return size == wanted.size and to_ns(filetime) == wanted.mtime_ns
+
+    def _no_file(self, attributes: int) -> SyncdError:
+        if attributes & packets.ATTRIBUTE_REPARSE:
+            text = f'"{self.wanted.path}" is a link or junction, which syncd does not follow'
+            return EntryUnreadable(text, reason=Reason.LINK)
+        return EntryChanged(f'"{self.wanted.path}" is no regular file any more')
 
     def _changed(self, when: str) -> SyncdError:
         return EntryChanged(f'"{self.wanted.path}" changed {when}', hint="it is fetched again by the next run")
@@ -200,27 +198,27 @@ class FileRead:
 
     # --- delivering
 
-    def sink(self) -> Sink | None:
-        """Return the sink, made before the first byte; None when making it failed, which is noted."""
-        if self._sink is None:
-            try:
-                self._sink = self._make_sink(self.wanted)
-            except SyncdError as exc:
-                self._refused(exc)
+    def _open_sink(self) -> Sink | None:
+        """Make the sink, before the first byte; None when making it failed, which is noted."""
+        try:
+            self._sink = self._make_sink(self.wanted)
+        except SyncdError as exc:
+            self._refused(exc)
         return self._sink
 
-    def _deliver(self, chunk: memoryview | bytes) -> None:
-        sink = self._sink or self.sink()
+    def _deliver(self, chunk: memoryview) -> None:
+        sink = self._sink or self._open_sink()
         if sink is None:
             return
         try:
-            sink.write(memoryview(chunk))
+            sink.write(chunk)
         except SyncdError as exc:
             self._refused(exc)
             return
-        self.delivered += len(chunk)
-        self._lane.delivered += len(chunk)
+        length = len(chunk)
+        self.delivered += length
         self.losses = self.busy = 0
+        self._lane.delivered += length
 
     def _refused(self, exc: SyncdError) -> None:
         if exc.scope is Scope.FILE:
@@ -230,7 +228,7 @@ class FileRead:
 
     def _deliver_stashed(self) -> None:
         while self.delivered in self._stash and self.error is None and self.stop is None:
-            self._deliver(self._stash.pop(self.delivered))
+            self._deliver(memoryview(self._stash.pop(self.delivered)))
 
     def outcome(self) -> Outcome:
         """Return what became of it, once nothing of it is in flight and the server holds no handle of ours."""

@@ -29,8 +29,9 @@ from smbprotocol.tree import TreeConnect
 
 from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
 from syncd.sources.smb import packets
-from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, make_signer
+from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, Verifier, make_signer, make_verifier
 from syncd.sources.smb.errors import (
+    PENDING,
     Meaning,
     login_refused,
     meaning_of,
@@ -91,7 +92,7 @@ class Link:
     """An established session with one share, its socket free for our own use (non-blocking).
 
     next_id: the next message id; credits: how many ids from there the server lets us use now.
-    Exactly one of signer and sealer is set.
+    Either sealer is set, or signer and verifier are.
     """
 
     sock: socket.socket
@@ -100,6 +101,7 @@ class Link:
     session_id: int
     tree_id: int
     signer: Signer | None
+    verifier: Verifier | None
     sealer: Sealer | None
     next_id: int
     credits: int
@@ -479,17 +481,17 @@ class _Transport:
             return
         view = memoryview(frame)
         try:
-            header = packets.unpack_header(view, 0, len(view))
-            if header.command == packets.NEGOTIATE and header.status == 0:
+            status, command, _, flags, _, _ = packets.unpack_header(view, 0, len(view))
+            if command == packets.NEGOTIATE and status == 0:
                 self.negotiated = packets.unpack_negotiate(view, 0, len(view))
                 self.negotiated_at_ns = time.time_ns()
         except packets.ProtocolError as exc:
             self._fail(f"{self._where} broke the protocol: {exc}")
             return
-        if header.command == packets.SESSION_SETUP and header.status == 0 and len(frame) >= 68:
+        if command == packets.SESSION_SETUP and status == 0 and len(frame) >= 68:
             self.session_flags = int.from_bytes(frame[66:68], "little")
-        interim = header.status == 0x103 and header.flags & packets.FLAG_ASYNC
-        if header.command in _SIGNED_COMMANDS and not interim and not header.flags & packets.FLAG_SIGNED:
+        interim = status == PENDING and flags & packets.FLAG_ASYNC
+        if command in _SIGNED_COMMANDS and not interim and not flags & packets.FLAG_SIGNED:
             self._fail(
                 f"{self._where} sent a reply without a signature", "something between here and the server may interfere"
             )
@@ -535,6 +537,7 @@ def _take_over(connection: Any, session: Any, tree: Any, sock: socket.socket, wh
         session_id=session.session_id,
         tree_id=tree.tree_connect_id,
         signer=None if sealed else make_signer(dialect, signing, session.signing_key),
+        verifier=None if sealed else make_verifier(dialect, signing, session.signing_key),
         sealer=sealer,
         next_id=low,
         credits=high - low,
