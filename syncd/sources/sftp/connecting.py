@@ -178,10 +178,29 @@ class Link:
             channel = transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
             try:
                 channel.invoke_subsystem("sftp")
-                return Session(channel, self._stall_s)
+                return Session(_ChannelPipe(channel), self._stall_s)
             except BaseException:
-                channel.close()
+                _ChannelPipe(channel).close()
                 raise
+
+
+class _ChannelPipe:
+    """A channel whose failures are OSErrors, as a wire.Pipe promises; closing a dead one is no failure."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self.recv = channel.recv
+        self.settimeout = channel.settimeout
+
+    def sendall(self, s: bytes) -> None:
+        try:
+            self._channel.sendall(s)
+        except (paramiko.SSHException, EOFError) as error:
+            raise ConnectionError(str(error) or "the connection was closed") from error
+
+    def close(self) -> None:
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self._channel.close()
 
 
 @contextlib.contextmanager

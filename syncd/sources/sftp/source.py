@@ -244,8 +244,8 @@ class _Lane:
             session.close()
 
     def lose(self) -> None:
-        """Give up the session and the connection under it."""
-        self.discard()
+        """Give up the session and the connection under it (first: over a stalled one nothing can be said any more)."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._link.drop(connection)
+        self.discard()

@@ -78,7 +78,7 @@ Then = Callable[[Reply], None]
 
 
 class Pipe(Protocol):
-    """What a session needs of a channel; both calls raise TimeoutError after settimeout(), OSError when it broke."""
+    """What a session needs of a channel. TimeoutError after the time of settimeout(), OSError when it broke."""
 
     def sendall(self, s: bytes) -> None: ...
     def recv(self, nbytes: int) -> bytes: ...
@@ -247,7 +247,7 @@ class Session:
         try:
             self._pipe.settimeout(self._stall_s)
             self._pipe.sendall(b"".join(self._unsent))
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise SessionLost(f"the connection broke while sending: {error or type(error).__name__}") from error
         self._unsent.clear()
 
@@ -257,7 +257,7 @@ class Session:
             piece = self._pipe.recv(RECEIVE_BYTES)
         except TimeoutError:
             return None
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise SessionLost(f"the connection broke: {error or type(error).__name__}") from error
         if not piece:
             raise SessionLost("the server closed the connection")
