@@ -103,6 +103,7 @@ class Link:
                 except (paramiko.SSHException, SessionLost, OSError, EOFError):
                     self.drop(kept)  # it died while nobody looked
             self._transport = None
+            self._require_open()
             with self._refusals.lock:
                 deadline = time.monotonic() + SETUP_S
                 made = self._transport = self._connect(deadline)
@@ -135,6 +136,7 @@ class Link:
         self._socket = _dial(login, deadline)
         transport = _transport_over(self._socket)
         try:
+            self._require_open()  # from here on close() finds the socket
             with _ended_by(deadline, transport):
                 known = _known_keys(login)
                 _ask_for(transport, known)
@@ -142,7 +144,7 @@ class Link:
                 _require_known(login, known, transport.get_remote_server_key())
                 self._log_in(transport, key, secret, proof)
             transport.set_keepalive(KEEPALIVE_S)
-            self._require_open()  # another thread may have closed it meanwhile
+            self._require_open()
         except BaseException:
             transport.close()
             self._socket.close()  # a transport that never started leaves it open
@@ -159,16 +161,17 @@ class Link:
     def _log_in(self, transport: paramiko.Transport, key: paramiko.PKey | None, secret: str, proof: bytes) -> None:
         """Try once. What the server refuses is not tried again with the same secret."""
         login = self._login
+        started = time.monotonic()
         try:
             if key is not None:
                 missing = transport.auth_publickey(login.username, key)
             else:
                 missing = transport.auth_password(login.username, secret, fallback=False)
         except paramiko.AuthenticationException as error:
-            if transport.is_active() or isinstance(error, paramiko.BadAuthenticationType):
-                self._refusals.error, self._refusals.proof = _refusal(login, error), proof
-                raise self._refusals.error from error
-            raise SourceUnavailable(f"{login.where} dropped the connection during the login: {error}") from error
+            if not transport.is_active() or time.monotonic() - started >= transport.auth_timeout:
+                raise SourceUnavailable(f"{login.where} did not answer the login: {error}") from error
+            self._refusals.error, self._refusals.proof = _refusal(login, error), proof
+            raise self._refusals.error from error
         if missing:
             raise SourceAuthFailed(f"{login.where} wants more than one proof of who we are: {', '.join(missing)}")
         self._refusals.error = None
