@@ -39,6 +39,8 @@ from syncd.store.sql import (
 T = TypeVar("T")
 
 NEAR_NAMES = 3
+RECENT_ANNOUNCEMENTS = 100_000
+"""How far back a rename is looked for: the feed has no index by path, and this takes some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +319,15 @@ class MirrorReads:
 
     def _renamed_to(self, path: RelPath) -> Iterator[RelPath]:
         """Yield held paths that appeared with the same bytes in the run that removed `path`."""
+        recent = f"seq > (SELECT next_seq FROM feed) - {RECENT_ANNOUNCEMENTS}"
         removed = self._reader.row(
-            "SELECT run_id, sha256 FROM outbox WHERE mirror_id = ? AND path = ? AND event = ?"
+            f"SELECT run_id, sha256 FROM outbox WHERE {recent} AND mirror_id = ? AND path = ? AND event = ?"
             " ORDER BY seq DESC LIMIT 1",
             (self.id, path, FileEvent.REMOVED.value),
         )
         if removed is not None:
             rows = self._reader.rows(
-                "SELECT path FROM outbox WHERE mirror_id = ? AND run_id = ? AND sha256 = ? AND event = ?"
+                f"SELECT path FROM outbox WHERE {recent} AND mirror_id = ? AND run_id = ? AND sha256 = ? AND event = ?"
                 " ORDER BY seq LIMIT ?",
                 (self.id, *removed, FileEvent.READY.value, NEAR_NAMES),
             )
