@@ -6,8 +6,7 @@ The docstrings are the contract; tests/conformance holds every adapter to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import (
@@ -28,8 +27,7 @@ from syncd.core.model import (
 # --- source ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SourceInfo:
+class SourceInfo(NamedTuple):
     """What check() learned. clock_offset_ns: server's clock minus ours (0 where the protocol tells no time)."""
 
     description: str
@@ -54,16 +52,14 @@ class Sink(Protocol):
         """Take the next bytes; they are valid only during the call. Raises DiskFull or LocalIOError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """All bytes went into the sink; `after` is the source's fingerprint after the last byte."""
 
     wanted: Wanted
     after: Fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """This file did not come; `error` has scope FILE. What the sink has is not to be used."""
 
     wanted: Wanted
@@ -121,8 +117,7 @@ class Source(Protocol):
 # --- mirror on disk --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """Space on the mirror's file system: bytes and inodes. total_inodes is 0 where the file system has no limit."""
 
     free_bytes: int
@@ -131,8 +126,7 @@ class Room:
     total_inodes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """What the mirror's file system does to names and links, as probed."""
 
     folds_case: bool
@@ -140,8 +134,7 @@ class Traits:
     hard_links: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Trashed:
+class Trashed(NamedTuple):
     """One file in the trash. batch: the trash folder it lies in (one a run), sorts by time."""
 
     batch: str
@@ -286,24 +279,21 @@ class Mirror(Protocol):
 # --- catalogue -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HeldDirectory:
+class HeldDirectory(NamedTuple):
     """What the catalogue knows of one directory: records of files in it, and names of folders known below it."""
 
     records: dict[str, Record]
     folders: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """Files and bytes."""
 
     files: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """One row of the outbox, which is also the numbered event feed."""
 
     seq: int

@@ -9,13 +9,12 @@ The rules are these (each refusal leaves what it is about untouched; new files a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FEW = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(NamedTuple):
     """max_retire: the configured fraction of held files, 0..1."""
 
     max_retire: float = 0.10
@@ -25,8 +24,7 @@ class Caps:
         return max(5, min(1000, int(held * self.max_retire)))
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(NamedTuple):
     """What a finished scan counted, in files.
 
     listed: held files that were seen, or proven to be renamed. arriving: listed files that are not held (yet).
@@ -41,8 +39,7 @@ class Census:
     approved_replacements: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What goes through. `message` is "" when nothing is held back."""
 
     retires: bool

@@ -49,8 +49,7 @@ class Entry(NamedTuple):
         return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.file_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """What one look at one directory of the source gave.
 
     complete: every entry of the directory is in `entries`; only then may absence be concluded.
@@ -137,8 +136,7 @@ class IntentKind(StrEnum):
     MOVE = "move"
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A journalled change of the mirror, open until the facts that follow from it are committed.
 
     id: unique in the catalogue. staged: name in the staging folder (PROMOTE). from_path: the old path (MOVE).
@@ -154,8 +152,7 @@ class Intent:
     from_path: RelPath = ROOT
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Fact: these bytes lie at `path`, durably. announce False renews the record silently (same digest as before)."""
 
     path: RelPath
@@ -165,8 +162,7 @@ class Held:
     announce: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(NamedTuple):
     """Fact: `path` is no longer held (retired, renamed away, found damaged or gone); announced as removed."""
 
     path: RelPath
@@ -175,8 +171,7 @@ class Dropped:
 Fact = Held | Dropped
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(NamedTuple):
     """A resumable prefix of a large file: its first `offset` bytes are durable in staging and hash to `sha256`."""
 
     path: RelPath
@@ -186,8 +181,7 @@ class Partial:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unheld:
+class Unheld(NamedTuple):
     """A path the source listed that is not held, or not current, and why (failed, refused, waiting)."""
 
     path: RelPath

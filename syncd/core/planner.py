@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from syncd.core import paths
 from syncd.core.filters import Filters
@@ -39,8 +40,7 @@ class Action(StrEnum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
-class NameRules:
+class NameRules(NamedTuple):
     """What decides about names: the filters, and what the mirror's file system folds."""
 
     filters: Filters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncd.core.model import RelPath
 
@@ -16,8 +16,7 @@ _SERVER = re.compile(r"^(?:(?:smb|sftp|file):)?//[^/]*", re.IGNORECASE)
 """smb://HOST and \\\\HOST: what stands before the share."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spellings:
+class Spellings(NamedTuple):
     """One mirror's names. target: absolute local path. share: the share and folder at the source ("" = none)."""
 
     mirror: str

@@ -10,8 +10,8 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from syncd.core import paths
 from syncd.core.errors import DiskFull, MirrorError, PathUnsafe, Scope, SyncdError
@@ -34,8 +34,7 @@ BATCH_FILES = 256
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """One file whose bytes are here and hashed: staged, or (adopted) already lying at their place with stat `local`."""
 
     fetch: Fetch

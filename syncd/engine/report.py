@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import RelPath
@@ -14,8 +14,7 @@ KEPT_DETAILS = 10_000
 """Failures, refusals and plan lines kept one by one; beyond that they are only counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One path that failed or was refused."""
 
     path: str
@@ -26,8 +25,7 @@ class Problem:
         return {"path": self.path, "reason": self.reason.value, "hint": hint_for(self.reason, self.path)}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One line of a plan."""
 
     action: Action

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
@@ -14,8 +14,7 @@ def _no_floor(total_bytes: int) -> int:
     return 0 * total_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorRules:
+class MirrorRules(NamedTuple):
     """One mirror's rules.
 
     source_id: which server the fingerprints are from (no secrets). floor: bytes to keep free, from the disk's size.
@@ -24,8 +23,8 @@ class MirrorRules:
 
     name: str
     source_id: str
-    filters: Filters = field(default_factory=Filters)
-    caps: Caps = field(default_factory=Caps)
+    filters: Filters = Filters()
+    caps: Caps = Caps()
     settle_s: float = 2.0
     trash_days: int = 7
     floor: Callable[[int], int] = _no_floor
@@ -33,8 +32,7 @@ class MirrorRules:
     marker: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """How one run was asked for. only: paths or folders; nothing outside them is looked at, nothing is retired."""
 
     dry_run: bool = False

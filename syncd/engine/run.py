@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
@@ -24,8 +25,7 @@ from syncd.ports import Findings, Mirror, MirrorCatalogue, Source
 LOOKS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """The clocks of a run: wall time in ns, and a sleep."""
 
     now_ns: Callable[[], int] = time.time_ns

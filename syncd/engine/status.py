@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.core.model import Unheld
 from syncd.core.reasons import MEANING, Reason, hint_for
@@ -22,8 +21,7 @@ SHOWN_FAILURES = 1_000
 BEHIND_AT_LEAST_S = 1_800.0
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(NamedTuple):
     """The last run of a mirror; report is its JSON (DESIGN 4.2)."""
 
     run_id: str
@@ -34,8 +32,7 @@ class LastRun:
     report: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorFacts:
+class MirrorFacts(NamedTuple):
     """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan."""
 
     name: str
@@ -47,8 +44,7 @@ class MirrorFacts:
     every_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorStatus:
+class MirrorStatus(NamedTuple):
     """One mirror's line of `syncd status`."""
 
     name: str
@@ -84,13 +80,12 @@ class MirrorStatus:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The whole answer. daemon_pid: 0 when none runs."""
 
     version: str
     host: str
-    mirrors: Sequence[MirrorStatus] = field(default_factory=list)
+    mirrors: Sequence[MirrorStatus] = ()
     daemon_pid: int = 0
 
     @property

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.core.model import LocalEntry, Record, RelPath, Unheld
 from syncd.core.reasons import MEANING, Reason, hint_for
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What is known of one path in one mirror. excluded_by: the pattern that leaves it out ("" = none).
 
     local: its lstat in the mirror now, None when nothing lies there. listed_at: the last complete look ("" = never).

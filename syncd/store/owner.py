@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import stat
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from syncd.core.errors import TargetForeign, TargetMissing, TargetUnsafe, TargetUnusable
 from syncd.core.paths import STATE_FOLDER, printable
@@ -28,6 +27,7 @@ PINS = "pins"
 MANIFEST = "manifest.jsonl"
 
 _VERSION = 1
+_TRAITS = ("folds_case", "folds_unicode", "hard_links")
 _MAX_OWNER_BYTES = 64 << 10
 _MODES = {STAGING: 0o700, TRASH: 0o700, PINS: 0o755}
 _UNSAFE_HINT = "look at what put it there; move it away, then: syncd run-once"
@@ -35,8 +35,7 @@ _PARENTS_OF_MOUNTS = (("Volumes",), ("media",), ("mnt",), ("run", "media"))
 _PARENTS_OF_USERS_MOUNTS = (("media",), ("run", "media"))
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """What `.syncd/owner` says. mirror, host: names, for people; created_at: UTC, ISO 8601."""
 
     mirror_uid: str
@@ -49,8 +48,7 @@ class Owner:
     traits: Traits | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Who wants to use a target, and what the operator allowed. known: the catalogue has used this target before."""
 
     mirror_uid: str
@@ -169,15 +167,16 @@ def with_traits(root: int, state: int, staging: int, owner: Owner) -> Owner:
     if owner.traits is not None and owner.file_system == file_system:
         return owner
     with translated("probe the target"):
-        owner = replace(owner, file_system=file_system, traits=probe_traits(staging))
+        owner = owner._replace(file_system=file_system, traits=probe_traits(staging))
     write_owner(state, owner)
     return owner
 
 
 def write_owner(state: int, owner: Owner) -> None:
     """Replace the owner file durably. Raises DiskFull, LocalIOError, TargetUnusable."""
-    temporary = f"{OWNER}-{secrets.token_hex(8)}"
-    text = json.dumps(asdict(owner), indent=1, ensure_ascii=False).encode() + b"\n"
+    temporary = f"{OWNER}-{os.urandom(8).hex()}"
+    traits = owner.traits._asdict() if owner.traits is not None else None
+    text = json.dumps({**asdict(owner), "traits": traits}, indent=1, ensure_ascii=False).encode() + b"\n"
     with translated("write", f"{STATE_FOLDER}/{OWNER}"):
         try:
             descriptor = os.open(temporary, CREATE, 0o644, dir_fd=state)
@@ -205,9 +204,9 @@ def _read_owner(target: Path, state: int, claim: Claim) -> Owner | None:
             text = file.read(_MAX_OWNER_BYTES)
     try:
         owner = _parse(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if claim.take_over:
-            return replace(claim.as_owner(), mirror_uid="", host_id="")
+            return claim.as_owner()._replace(mirror_uid="", host_id="")
         raise TargetForeign(
             f"{target}/{STATE_FOLDER}/{OWNER} cannot be read, so whose the target is is not known ({error})",
             hint=hint_for(Reason.TARGET_FOREIGN),
@@ -231,7 +230,7 @@ def _parse(text: bytes) -> Owner:
         created_at=found["created_at"],
         version=found["version"],
         file_system=found.get("file_system", ""),
-        traits=Traits(**{name: traits[name] is True for name in Traits.__slots__}) if traits else None,
+        traits=Traits(**{name: traits[name] is True for name in _TRAITS}) if traits else None,
     )
     if not all(isinstance(part, str) for part in (owner.mirror_uid, owner.mirror, owner.host_id, owner.host)):
         raise TypeError("no strings")
@@ -287,25 +286,30 @@ def _unusable(target: Path, error: OSError) -> TargetUnusable:
     return TargetUnusable(f"the target {target} cannot be used: {error.strerror or error}", hint=hint)
 
 
-def _refuse_mount_point(missing: Path) -> None:
-    """Raise TargetMissing where making `missing` would make a folder that only a mount may make."""
-    first = missing
-    while not first.parent.exists():
-        first = first.parent
-    above = first.parent.parts[1:]
-    users = above[:-1] in _PARENTS_OF_USERS_MOUNTS and not first.parent.is_mount()
-    if above in _PARENTS_OF_MOUNTS or users:
-        raise TargetMissing(
-            f"the target {missing} is not on disk, and {first} is where a disk is mounted",
-            hint=f"mount the disk at {first}, or choose another target",
-        )
+def _refuse_mount_point(target: Path) -> None:
+    """Raise TargetMissing where making `target` would make a folder that only a mount may make."""
+    for folder in _missing(target):
+        above = folder.parent
+        users = above.parts[1:-1] in _PARENTS_OF_USERS_MOUNTS and not above.is_mount()
+        if above.parts[1:] in _PARENTS_OF_MOUNTS or users:
+            raise TargetMissing(
+                f"the target {target} is not on disk, and {folder} is where a disk is mounted",
+                hint=f"mount the disk at {folder}, or choose another target",
+            )
+
+
+def _missing(path: Path) -> list[Path]:
+    """Return the folders that are not there, the topmost first."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    return missing[::-1]
 
 
 def _make_folders(path: Path) -> None:
     """Make a folder and its parents, each durable in its own. Raises OSError."""
-    missing = [path, *path.parents]
-    missing = missing[: next(n for n, folder in enumerate(missing) if folder.exists())]
-    for folder in reversed(missing):
+    for folder in _missing(path):
         with suppress(FileExistsError):
             folder.mkdir(mode=0o755)
         above = _open_folder(folder.parent)
