@@ -7,7 +7,6 @@ PathUnsafe).
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,7 +99,6 @@ class Handles:
     def touch_chain(self, directory: str) -> None:
         """Note that this folder and all above it may not be durable (an earlier process may have made them)."""
         while True:
-            self._durable.discard(directory)
             if self.find(directory) is not None:
                 self._touched.add(directory)
             if not directory:
@@ -108,7 +106,9 @@ class Handles:
             directory = directory.rpartition("/")[0]
 
     def forget(self, directory: str) -> None:
-        """Close a folder that was removed, and what is open below it."""
+        """Close a folder that was removed, and what is open below it. The root stays open, gone or not."""
+        if not directory:
+            return
         below = directory + "/"
         for path in [path for path in self._open if path == directory or path.startswith(below)]:
             os.close(self._open.pop(path))
@@ -228,7 +228,7 @@ def _empty(tree: int, folder: int, hoisted: list[str]) -> int:
         entries = list(names)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            aside = f"~{secrets.token_hex(8)}"
+            aside = f"~{os.urandom(8).hex()}"
             os.rename(entry.name, aside, src_dir_fd=tree, dst_dir_fd=folder)
             hoisted.append(aside)
         else:

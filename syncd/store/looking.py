@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from syncd.core import paths
 from syncd.core.errors import LocalIOError
@@ -69,39 +70,37 @@ class Looker:
 
     def hash(self, path: RelPath, *, past_page_cache: bool, durable: bool) -> tuple[str, LocalStat]:
         """Return SHA-256 and stat of a regular file that does not change meanwhile; durable: made so first."""
-        directory, name = paths.split(path)
-        with folder_below(self._root, directory, "hash") as folder:
-            if folder is None:
-                raise _gone(path)
-            with translated("hash", path):
-                try:
-                    descriptor = os.open(name, READ, dir_fd=folder)
-                except FileNotFoundError:
-                    raise _gone(path) from None
-                try:
-                    if durable:
-                        sync_descriptor(descriptor)
-                        sync_descriptor(folder)
-                    result = self._hash(descriptor, path, past_page_cache)
-                finally:
-                    os.close(descriptor)
+        with self._regular(path, "hash") as (folder, descriptor):
+            if durable:
+                sync_descriptor(descriptor)
+                sync_descriptor(folder)
+            result = self._hash(descriptor, path, past_page_cache)
         if durable:
-            self._sync_above(directory)
+            self._sync_above(paths.split(path)[0])
         return result
 
     def read(self, path: RelPath, limit: int) -> bytes:
         """Return at most `limit` bytes of a regular file. Raises PathUnsafe, LocalIOError."""
+        with self._regular(path, "read") as (_, descriptor), open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+
+    @contextmanager
+    def _regular(self, path: RelPath, doing: str) -> Iterator[tuple[int, int]]:
+        """Open a regular file for reading: (its folder, itself). Raises PathUnsafe, LocalIOError."""
         directory, name = paths.split(path)
-        with folder_below(self._root, directory, "read") as folder:
-            if folder is None:
-                raise _gone(path)
-            with translated("read", path):
-                try:
-                    descriptor = os.open(name, READ, dir_fd=folder)
-                except FileNotFoundError:
-                    raise _gone(path) from None
-                with open(descriptor, "rb") as file:
-                    return file.read(limit)
+        with folder_below(self._root, directory, doing) as folder, translated(doing, path):
+            try:
+                descriptor = os.open(name, READ, dir_fd=folder) if folder is not None else -1
+            except FileNotFoundError:
+                descriptor = -1
+            if folder is None or descriptor < 0:
+                raise LocalIOError(f"{path} is not in the mirror's folder", hint=hint_for(Reason.LOST))
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise LocalIOError(f"{path} is no regular file", hint=hint_for(Reason.PATH_COLLISION))
+                yield folder, descriptor
+            finally:
+                os.close(descriptor)
 
     def _hash(self, descriptor: int, path: RelPath, past_page_cache: bool) -> tuple[str, LocalStat]:
         before = self.local(os.fstat(descriptor))
@@ -111,9 +110,7 @@ class Looker:
         if past_page_cache:
             _drop_cache(descriptor)
         if digest is None or self.local(os.fstat(descriptor)) != before:
-            raise LocalIOError(
-                f"{path} is no regular file, or changed while it was read", hint=hint_for(Reason.LOCAL_IO)
-            )
+            raise LocalIOError(f"{path} changed while it was read", hint=hint_for(Reason.LOCAL_IO))
         return digest.hexdigest(), before
 
     def _sync_above(self, directory: RelPath) -> None:
@@ -136,10 +133,6 @@ class Looker:
             free_inodes=found.f_favail if found.f_files else 0,
             total_inodes=found.f_files,
         )
-
-
-def _gone(path: RelPath) -> LocalIOError:
-    return LocalIOError(f"{path} is not in the mirror's folder", hint=hint_for(Reason.LOST))
 
 
 def _drop_cache(descriptor: int) -> None:

@@ -175,8 +175,8 @@ def with_traits(root: int, state: int, staging: int, owner: Owner) -> Owner:
 def write_owner(state: int, owner: Owner) -> None:
     """Replace the owner file durably. Raises DiskFull, LocalIOError, TargetUnusable."""
     temporary = f"{OWNER}-{os.urandom(8).hex()}"
-    traits = owner.traits._asdict() if owner.traits is not None else None
-    text = json.dumps({**asdict(owner), "traits": traits}, indent=1, ensure_ascii=False).encode() + b"\n"
+    traits = {name: getattr(owner.traits, name) for name in _TRAITS} if owner.traits is not None else None
+    text = json.dumps(owner._asdict() | {"traits": traits}, indent=1, ensure_ascii=False).encode() + b"\n"
     with translated("write", f"{STATE_FOLDER}/{OWNER}"):
         try:
             descriptor = os.open(temporary, CREATE, 0o644, dir_fd=state)

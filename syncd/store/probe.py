@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 import unicodedata
 from contextlib import suppress
@@ -55,13 +54,13 @@ def is_network_file_system(path: str | os.PathLike[str] | int) -> str | None:
 
 
 def has_inodes(file_system: str) -> bool:
-    """Say whether inode numbers outlive an unmount (FAT has none; the kernel makes them up)."""
-    return file_system not in _NO_INODES
+    """Say whether inode numbers outlive an unmount (FAT has none, and FUSE programs make them up: seen with rclone)."""
+    return file_system not in _NO_INODES and not file_system.startswith("fuse.")
 
 
 def probe_traits(folder: int) -> Traits:
     """Find out by temporary names in an open folder of the target. Raises OSError."""
-    token = secrets.token_hex(8)
+    token = os.urandom(8).hex()
     name = f"probe-{token}-\N{LATIN SMALL LETTER E WITH ACUTE}"
     link = f"probe-{token}-link"
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder))

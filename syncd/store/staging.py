@@ -6,7 +6,6 @@ import errno
 import hashlib
 import itertools
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -127,7 +126,7 @@ class Staging:
         self._folder = folder
         self._syncer = syncer
         self._max_open = max_open
-        self._session = secrets.token_hex(4) + "-"
+        self._session = os.urandom(4).hex() + "-"
         self._serial = itertools.count(1)
         self._live: set[str] = set()
         self._sealed: set[StagedFile] = set()

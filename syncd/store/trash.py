@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import Self
 
 from syncd.core import paths
 from syncd.core.errors import PathCollision, PathUnsafe
@@ -17,7 +17,7 @@ from syncd.core.model import RelPath
 from syncd.ports import Trashed
 from syncd.store.disk_errors import translated
 from syncd.store.durable import Syncer, sync_descriptor
-from syncd.store.handles import CREATE, FOLDER, READ, Handles, demolish, folder_below
+from syncd.store.handles import CREATE, FOLDER, READ, Handles, demolish, folder_below, open_below
 from syncd.store.staging import FILE_MODE, Staging
 
 _NO_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
@@ -150,21 +150,56 @@ def list_trash(trash: int) -> Iterator[Trashed]:
 
 def _files_of(trash: int, batch: str) -> Iterator[Trashed]:
     stamp = _stamp_ns(batch)
-    pending = [RelPath("")]
-    while pending:
-        directory = pending.pop()
-        found: list[tuple[RelPath, os.stat_result]] = []
-        # a file or a link in the place of a batch is not ours
-        with suppress(PathUnsafe), folder_below(trash, f"{batch}/{directory}".rstrip("/")) as folder:
-            if folder is not None:
-                found = [
-                    (paths.join(directory, name), os.stat(name, dir_fd=folder, follow_symlinks=False))
-                    for name in sorted(os.listdir(folder))
-                ]
-        for path, status in found:
-            if not stat.S_ISDIR(status.st_mode):
-                yield Trashed(batch, path, status.st_size, stamp or status.st_ctime_ns)
-        pending += [path for path, status in reversed(found) if stat.S_ISDIR(status.st_mode)]
+    pending = [RelPath(batch)]
+    with _Descent(trash) as descent:
+        while pending:
+            directory = pending.pop()
+            with translated("list the trash"):
+                found = descent.entries(directory)
+            for path, status in found:
+                if not stat.S_ISDIR(status.st_mode):
+                    below = RelPath(path[len(batch) + 1 :])
+                    yield Trashed(batch, below, status.st_size, stamp or status.st_ctime_ns)
+            pending += [path for path, status in reversed(found) if stat.S_ISDIR(status.st_mode)]
+
+
+class _Descent:
+    """Reads folders below a root; one below the last is entered from there, so that a deep tree costs no more."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._last = ""
+        self._open = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enter(-1, "")
+
+    def _enter(self, descriptor: int, directory: str) -> None:
+        if self._open >= 0:
+            os.close(self._open)
+        self._open, self._last = descriptor, directory
+
+    def entries(self, directory: RelPath) -> list[tuple[RelPath, os.stat_result]]:
+        """Return paths and lstats, sorted; nothing of what is no folder (a foreign file or link). Raises OSError."""
+        near = self._open >= 0 and directory.startswith(self._last + "/")
+        try:
+            start, rest = (self._open, directory[len(self._last) + 1 :]) if near else (self._root, directory)
+            opened = open_below(start, rest)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER:
+                raise
+            return []
+        if opened is None:
+            return []
+        self._enter(opened, directory)
+        found = []
+        for name in sorted(os.listdir(opened)):
+            with suppress(FileNotFoundError):  # purged by another thread just now
+                found.append((paths.join(directory, name), os.stat(name, dir_fd=opened, follow_symlinks=False)))
+        return found
 
 
 def _check_batch(batch: str) -> None:
@@ -245,7 +280,7 @@ def _fill(original: int, copy: int) -> None:
 
 def _restore(source: int, name: str, folder: int) -> None:
     """Copy into `folder` under `name`, whole or not at all, never over what is there. Raises OSError."""
-    temporary = f".syncd-restore-{secrets.token_hex(8)}"
+    temporary = f".syncd-restore-{os.urandom(8).hex()}"
     if not _copied(source, name, folder, temporary):
         raise PathUnsafe(f"{name} in the trash is no regular file that can be read", hint="look at it in .syncd/trash")
     try:
