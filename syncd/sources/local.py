@@ -94,13 +94,13 @@ class LocalSource:
         self._still_open()
         folders = _Folders(self._open_root())
         try:
-            self._device = os.fstat(folders.root).st_dev
             yield folders
         finally:
             folders.close()
 
     def _open_root(self) -> int:
         try:
+            self._device = os.stat(self._root).st_dev
             return os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise SourceVanished(
