@@ -41,7 +41,7 @@ def main() -> int:
         return 2
     compileall.compile_dir(Path(syncd.__file__).parent, quiet=1)  # as pip does when it installs
     results = Results(machine=_machine())
-    failed = False
+    code = 0
     with _folders(given) as (corpora, base, output, disk), Servers(corpora, base) as servers:
         bench = Bench(servers, output, disk, given.runs)
         results.machine |= {"output": _kind(output), "output on disk": _kind(disk), "runs": str(given.runs)}
@@ -49,11 +49,15 @@ def main() -> int:
             try:
                 _measure(name, bench, results, given, corpora, output, disk)
             except BenchError as error:
-                failed = True
+                code = 1
                 results.skipped[name] = str(error)
                 say(f"{name}: {error}")
+            except KeyboardInterrupt:
+                code = 130
+                results.skipped[name] = "interrupted, with all rows after it"
+                break
     print(json.dumps(results.as_json(), indent=2) if given.json else results.as_markdown())
-    return 1 if failed else 0
+    return code
 
 
 def _arguments() -> argparse.Namespace:

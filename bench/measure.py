@@ -37,10 +37,17 @@ class Sample:
         return self.stderr.read_text(errors="replace")[-2000:].strip()
 
 
-def run(argv: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None, timeout_s: float) -> Sample:
+def run(
+    argv: Sequence[str],
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float,
+    may_time_out: bool = False,
+) -> Sample:
     """Run a command to its end and return its cost. `folder` takes its output.
 
-    Raises: BenchError when it fails; a command that was killed at `timeout_s` returns with timed_out set.
+    Raises: BenchError when it fails. One that was killed at `timeout_s` failed too, unless may_time_out.
     """
     result, stdout, stderr = (folder / name for name in ("cost.json", "stdout", "stderr"))
     result.unlink(missing_ok=True)
@@ -56,7 +63,11 @@ def run(argv: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = No
     if not result.exists():
         raise BenchError(f"{argv[0]} could not be started: exit code {process.returncode} of the launcher")
     sample = Sample(**json.loads(result.read_text()), stdout=stdout, stderr=stderr)
-    if sample.code != 0 and not sample.timed_out:
+    if sample.timed_out:
+        if may_time_out:
+            return sample
+        raise BenchError(f"{Path(argv[0]).name} was not done after {timeout_s:.0f} s")
+    if sample.code != 0:
         raise BenchError(f"{Path(argv[0]).name} ended with exit code {sample.code}:\n{sample.complaint()}")
     return sample
 

@@ -97,7 +97,10 @@ def test_a_command_that_fails_is_no_result(tmp_path: Path) -> None:
 
 
 def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
-    sample = run(["sh", "-c", "sleep 60 & echo $!; wait"], tmp_path, timeout_s=0.5)
+    hanging = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    with pytest.raises(BenchError, match="sh was not done after 0 s"):
+        run(hanging, tmp_path, timeout_s=0.3)
+    sample = run(hanging, tmp_path, timeout_s=0.5, may_time_out=True)
     assert sample.timed_out
     assert 0.4 < sample.wall_s < 30
     child = int(sample.stdout.read_text())
