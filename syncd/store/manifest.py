@@ -53,7 +53,7 @@ def _read(lines: Iterable[bytes]) -> Iterator[tuple[str, int, int, str]]:
         try:
             found = json.loads(line)
             row = (found["path"], found["size"], found["mtime_ns"], found["sha256"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
         if isinstance(row[0], str) and isinstance(row[1], int) and isinstance(row[2], int) and isinstance(row[3], str):
             yield row
