@@ -170,6 +170,26 @@ def test_many_small_folders_are_each_listed_once(server: SmbServer) -> None:
         assert sum(len(each.entries) for each in listings.values()) == 900
 
 
+@pytest.mark.parametrize("allowed", ["0", "1"])
+def test_a_long_scan_takes_further_connections_where_it_may(folder: Path, allowed: str) -> None:
+    with start_smbd(folder, share_options={"max connections": allowed}) as server:
+        fill(server.root, {f"d{number}/{'x' * 50}{each}": 0 for number in range(60) for each in range(20)})
+        for connections in (1, 3):
+            with opened(server, connections=connections) as source:
+                pending = [ROOT]
+                most = 0
+                found = 0
+                for listing in source.scan(pending):
+                    pending += [RelPath(each.name) for each in listing.entries if each.kind is Kind.DIRECTORY]
+                    found += len(listing.entries)
+                    time.sleep(0.01)  # an engine that has work of its own
+                    most = max(most, len(server.sessions()))
+                assert found == 60 + 60 * 20
+                assert allowed == "1" or most == connections
+                assert server.open_files() == []
+            wait_until(lambda: not server.sessions())
+
+
 def test_stand_ins_for_names_that_windows_forbids_are_told_from_legal_look_alikes(server: SmbServer) -> None:
     legal = ["LETTER~1.JPG", "ABCDEF~Z", "x.jpg"]
     for name in [*legal, "a:b.jpg", "what?.png", "trailing.", "con", "back\\slash"]:

@@ -7,6 +7,7 @@ by send(), replies are parsed in place by receive(), which calls back for each. 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,18 @@ _FRAME_LIMIT = 4 * MIB
 _LENGTH = Struct(">I")
 _PAD = b"\0" * 8
 _UNSIGNED = b"\0" * 16
+
+
+def wait_for_any(channels: Sequence[Channel], wait_s: float) -> tuple[list[Channel], float]:
+    """Wait until one of the channels can go on, at most `wait_s`; return those that cannot, and how long it took."""
+    poll = select.poll()
+    numbers = [channel.poll(poll) for channel in channels]
+    if -1 in numbers:
+        return [], 0.0  # closed meanwhile: the next call on it says so
+    began = time.monotonic()
+    ready = {number for number, _ in poll.poll(wait_s * 1000)}
+    silent = [channel for channel, number in zip(channels, numbers, strict=True) if number not in ready]
+    return silent, time.monotonic() - began
 
 
 class Channel:
@@ -220,17 +233,31 @@ class Channel:
         return True
 
     def _wait(self, wait_s: float) -> bool:
-        began = time.monotonic()
-        if wait_s > 0 and wait_for(self._sock, wait_s, to_send=bool(self._out)):
-            self.flush()
-            if self._fill():
-                return True
-        self._waited_s += time.monotonic() - began
-        if self._waiting and self._waited_s > self._stall_s:
+        if wait_s <= 0:
+            return False
+        silent, elapsed = wait_for_any([self], wait_s)
+        if silent:
+            self.silent_for(elapsed)
+            return False
+        self.flush()
+        return self._fill()
+
+    def silent_for(self, seconds: float) -> None:
+        """Count time in which we waited and nothing came. Raises ChannelLost when that is too long."""
+        self._waited_s += seconds
+        if not self._waiting:
+            return
+        if self._waited_s > self._stall_s:
             raise stalled(self.where, self._stall_s)
-        if self._waiting and time.monotonic() - next(iter(self._waiting.values()))[3] > 3 * self._stall_s:
+        if time.monotonic() - next(iter(self._waiting.values()))[3] > 3 * self._stall_s:
             raise stalled(self.where, 3 * self._stall_s)
-        return False
+
+    def poll(self, poll: select.poll) -> int:
+        """Register with `poll` for what this channel waits for; return the file descriptor, -1 when it is closed."""
+        number = self._sock.fileno()
+        if number >= 0:
+            poll.register(number, select.POLLIN | (select.POLLOUT if self._out else 0))
+        return number
 
     def _fill(self) -> bool:
         """Read once from the socket; False when there is nothing."""

@@ -38,6 +38,9 @@ _OPTIONS = packets.OPTION_DIRECTORY | packets.OPTION_REPARSE
 _QUERIES_AHEAD = 3
 _PROBES_AHEAD = 16
 _INFO_SIZE = 8192
+_FIRST_FOLDERS, _FEWEST_FOLDERS = 8, 3
+_QUEUE_S = 0.02
+_EVER = 1e9
 _END = frozenset({NO_MORE_FILES, NO_SUCH_FILE})
 _BUSY_TRIES = 5
 
@@ -249,7 +252,9 @@ class ListLane:
         self.touched: dict[FolderList, None] = {}
         self.entries = 0
         self.max_entries = limits.max_entries
-        self._most = limits.folders_in_flight
+        self._limit = limits.folders_in_flight
+        self._most = min(_FIRST_FOLDERS, self._limit)
+        self._quickest_s = _EVER
 
     @property
     def query_size(self) -> int:
@@ -278,5 +283,15 @@ class ListLane:
                 continue
             del self.folders[folder]
             self.entries -= len(folder.entries)
+            self._pace()
             done.append(folder)
         return done
+
+    def _pace(self) -> None:
+        """Keep no more in flight than hides the round trip: a lane that hoards starves the others at the end."""
+        latency = self.channel.latency_s
+        self._quickest_s = min(self._quickest_s, latency)
+        if latency > 2 * self._quickest_s + _QUEUE_S:
+            self._most = max(self._most - 1, _FEWEST_FOLDERS)
+        else:
+            self._most = min(self._most + 1, self._limit)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from syncd.core.errors import SourceUnavailable
 from syncd.core.model import ROOT, Entry, Kind, Listing, RelPath
-from syncd.sources.smb.channel import Channel
+from syncd.sources.smb.channel import Channel, wait_for_any
 from syncd.sources.smb.errors import ChannelLost
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.listing import FolderList, ListLane, given_up
 from syncd.sources.smb.pool import Pool
 
 _WAIT_S = 0.5
+_ALONE_S = 0.15  # a scan that takes longer than this gets further connections
+_LANES = 4
 
 
 class Scanning:
-    """One call of scan()."""
+    """One call of scan(): one connection at first, more for a scan that takes long (the server works one each)."""
 
-    def __init__(self, pool: Pool, pending: list[RelPath], locate: Callable[[RelPath], str], limits: SmbLimits) -> None:
+    def __init__(
+        self, pool: Pool, pending: list[RelPath], locate: Callable[[RelPath], str], limits: SmbLimits, connections: int
+    ) -> None:
         self._pool = pool
         self._pending = pending
         self._locate = locate
         self._limits = limits
-        self._lane: ListLane | None = None
+        self._most_lanes = connections or _LANES
+        self._lanes: list[ListLane] = []
         self._again: deque[FolderList] = deque()
+        self._began = time.monotonic()
         self._fruitless = 0
         self._how = ""
         self._loops = LoopGuard()
@@ -32,10 +40,9 @@ class Scanning:
     def listings(self) -> Iterator[Listing]:
         """Yield a listing for each folder taken from the end of `pending`, until there is none."""
         try:
-            while self._pending or self._again or (self._lane is not None and self._lane.folders):
+            while self._pending or self._again or any(lane.folders for lane in self._lanes):
                 self._pool.raise_if_closed()
-                done = self._step()
-                for folder in done:
+                for folder in self._step():
                     if folder.losses > self._limits.losses:
                         yield given_up(folder.directory, self._how)
                     elif folder.must_go_on():
@@ -46,34 +53,60 @@ class Scanning:
         finally:
             self._release()
 
-    def _step(self) -> list[FolderList]:
+    # --- starting
+
+    def _open_lanes(self) -> None:
+        """Open the first lane, or one more for a scan that takes long; where the server grants no more, these do."""
+        if not self._lanes:
+            self._lanes.append(ListLane(self._pool.channel(again=self._fruitless > 0), self._limits))
+            return
+        enough = len(self._lanes) >= self._most_lanes or len(self._pending) < 2 * len(self._lanes)
+        if enough or time.monotonic() - self._began < _ALONE_S:
+            return
         try:
-            lane = self._start_folders()
-            lane.channel.receive(_WAIT_S)
-            return lane.settle()
-        except ChannelLost as lost:
-            return self._lose(lost)
+            self._lanes.append(ListLane(self._pool.channel(), self._limits))
+        except SourceUnavailable:
+            self._pool.raise_if_closed()
+            self._most_lanes = len(self._lanes)
 
-    def _start_folders(self) -> ListLane:
-        if self._lane is None:
-            self._lane = ListLane(self._pool.channel(again=self._fruitless > 0), self._limits)
-        lane = self._lane
-        while self._again or self._pending:
-            if not lane.has_room():
-                break
-            if self._again:
-                folder = self._again.popleft()
-            else:
-                directory = self._pending.pop()
-                folder = FolderList(directory, self._locate(directory))
-            lane.start(folder)
-        return lane
+    def _start_folders(self, lane: ListLane) -> None:
+        while (self._again or self._pending) and lane.has_room():
+            lane.start(self._again.popleft() if self._again else self._next_folder())
 
-    def _lose(self, lost: ChannelLost) -> list[FolderList]:
-        """Give the channel up; folders in flight begin again, those that broke too many are returned."""
-        lane, self._lane = self._lane, None
-        if lane is None:
-            raise lost.error from lost
+    def _next_folder(self) -> FolderList:
+        directory = self._pending.pop()
+        return FolderList(directory, self._locate(directory))
+
+    # --- exchanging
+
+    def _step(self) -> list[FolderList]:
+        """Start folders, take what has come on every lane, wait where nothing has; return folders that are done."""
+        self._open_lanes()
+        done: list[FolderList] = []
+        came = False
+        for lane in sorted(self._lanes, key=lambda lane: len(lane.folders)):
+            try:
+                self._start_folders(lane)
+                came |= lane.channel.receive(0)
+                done += lane.settle()
+            except ChannelLost as lost:
+                done += self._lose(lane, lost)
+                came = True
+        return done if came or done else self._wait()
+
+    def _wait(self) -> list[FolderList]:
+        done: list[FolderList] = []
+        silent, elapsed = wait_for_any([lane.channel for lane in self._lanes if lane.channel.in_flight], _WAIT_S)
+        for lane in [each for each in self._lanes if each.channel in silent]:
+            try:
+                lane.channel.silent_for(elapsed)
+            except ChannelLost as lost:
+                done += self._lose(lane, lost)
+        return done
+
+    def _lose(self, lane: ListLane, lost: ChannelLost) -> list[FolderList]:
+        """Give up the channel that was lost; its folders begin again, those that broke too many are returned."""
+        self._lanes.remove(lane)
         lane.channel.close()
         self._pool.raise_if_closed()
         self._fruitless += 1
@@ -89,13 +122,12 @@ class Scanning:
         return hopeless
 
     def _release(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is None:
-            return
-        if lane.folders:
-            lane.channel.close()
-        else:
-            self._pool.give_back(lane.channel)
+        for lane in self._lanes:
+            if lane.folders:
+                lane.channel.close()
+            else:
+                self._pool.give_back(lane.channel)
+        self._lanes = []
 
 
 def list_one(channel: Channel, path: str, limits: SmbLimits) -> Listing:

@@ -28,7 +28,7 @@ class SmbSource:
     """A folder of an SMB share (syncd.ports.Source). Connects when first needed.
 
     folder: below the share, "/"-separated, "" for the share's root. password is asked at each login and may be None for
-    Kerberos tickets. connections is the most that fetch() may use (0: as many as help).
+    Kerberos tickets. connections is the most that one call may use (0: as many as help).
     secret_hint: what the operator does about a refused login.
     """
 
@@ -72,7 +72,7 @@ class SmbSource:
 
     def scan(self, pending: list[RelPath]) -> Iterator[Listing]:
         """See ports.Source."""
-        return Scanning(self._pool, pending, self._locate, self._limits).listings()
+        return Scanning(self._pool, pending, self._locate, self._limits, self._connections).listings()
 
     def fetch(self, queue: FetchQueue, sink: Callable[[Wanted], Sink]) -> Iterator[Outcome]:
         """See ports.Source."""
