@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -185,5 +186,6 @@ class CatalogueModel(RuleBasedStateMachine):
             assert name in self.mirror.held_in(RelPath(parent)).folders
 
 
+EXAMPLES = 1_000 if os.environ.get("SYNCD_EXHAUSTIVE") else 40
 TestCatalogueModel = CatalogueModel.TestCase
-TestCatalogueModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestCatalogueModel.settings = settings(max_examples=EXAMPLES, stateful_step_count=25, deadline=None)
