@@ -45,7 +45,7 @@ def measure(folder: Path, files: int) -> dict[str, Series]:
 def main(folder: str, files: str) -> int:
     """Do one run, as `syncd run-once --json` does it but for its source."""
     from syncd import config
-    from syncd.app import App
+    from syncd.app.everything import App
     from syncd.sources.memory import GeneratedSource
 
     base = Path(folder)

@@ -27,9 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.site import Site
 
-    app = App(settings)
+    app = Site(settings)
     if args.mirror and settings.mirror(args.mirror) is None:
         raise ConfigError(f'there is no mirror "{args.mirror}" in {settings.path}', hint="syncd status")
     names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]

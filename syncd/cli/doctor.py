@@ -105,7 +105,7 @@ def _clean(scrub: Scrubber, check: dict[str, Any]) -> dict[str, Any]:
 
 
 def _status(settings: Settings | None) -> dict[str, Any]:
-    from syncd.app import App
+    from syncd.app.everything import App
 
     return {} if settings is None else App(settings).status().as_json()
 

@@ -24,13 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.site import Site
 
     if settings.mirror(args.name) is not None:
         raise ConfigError(
             f'the mirror "{args.name}" is still in {settings.path}', hint="take it out of the configuration first"
         )
-    with App(settings).writing() as catalogue:
+    with Site(settings).writing() as catalogue:
         if not catalogue.forget_mirror(args.name):
             known = ", ".join(summary.name for summary in catalogue.mirrors()) or "none"
             raise ConfigError(f'the catalogue knows no mirror "{args.name}"', hint=f"known: {known}")

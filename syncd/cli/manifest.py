@@ -28,12 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.site import Site
     from syncd.store.manifest import manifest_line
 
     name = _chosen(args.mirror, settings)
     output = sys.stdout.buffer
-    with App(settings).reading() as catalogue:
+    with Site(settings).reading() as catalogue:
         for path, record in catalogue.mirror(name).records():
             output.write(manifest_line(path, record) if args.json else f"{record.sha256}  {path}\n".encode())
     output.flush()

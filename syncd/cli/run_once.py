@@ -11,7 +11,7 @@ from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, human_duration, printable
 
 if TYPE_CHECKING:
-    from syncd.app import ProgressTo, RunResult
+    from syncd.app.runs import ProgressTo, RunResult
     from syncd.config import Settings
     from syncd.engine.report import Report
 
@@ -43,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.runs import Running
 
-    app = App(settings)
+    app = Running(settings)
     if args.dry_run:
         result = app.dry_run(args.mirror, args.only)
     else:

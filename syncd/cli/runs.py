@@ -28,9 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.site import Site
 
-    with App(settings).reading() as catalogue:
+    with Site(settings).reading() as catalogue:
         rows = catalogue.run(args.id) if args.id else catalogue.runs(100)
     if args.id and not rows:
         raise ConfigError(f"there is no run {args.id}", hint="syncd runs")

@@ -32,9 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.telling import Telling
 
-    app = App(settings)
+    app = Telling(settings)
     while True:
         status = app.status()
         if args.json:

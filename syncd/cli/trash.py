@@ -15,7 +15,7 @@ from syncd.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from syncd.app import App
+    from syncd.app.telling import Telling
     from syncd.config import Settings
     from syncd.ports import Trashed
 
@@ -40,12 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.telling import Telling
 
     if args.mirror and settings.mirror(args.mirror) is None:
         raise ConfigError(f'there is no mirror "{args.mirror}" in {settings.path}', hint="syncd status")
     names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]
-    app = App(settings)
+    app = Telling(settings)
     match args.action:
         case "list":
             return _list(app.trash(names), as_json=args.json)
@@ -70,7 +70,7 @@ def _list(found: Sequence[tuple[str, Trashed]], *, as_json: bool) -> int:
     return 0
 
 
-def _restore(app: App, names: Sequence[str], path: str, to: str) -> int:
+def _restore(app: Telling, names: Sequence[str], path: str, to: str) -> int:
     found = [(name, each) for name, each in app.trash(names) if each.path == path]
     if not found:
         raise ConfigError(f"{path} is not in the trash", hint="syncd trash list")
@@ -81,7 +81,7 @@ def _restore(app: App, names: Sequence[str], path: str, to: str) -> int:
     return 0
 
 
-def _purge(app: App, names: Sequence[str], *, agreed: bool) -> int:
+def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
     found = app.trash(names)
     if not found:
         print("the trash is empty")

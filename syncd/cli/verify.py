@@ -42,7 +42,7 @@ def _percent(text: str) -> float:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.verifying import Verifying
 
     bars: list[Progress] = []
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return lambda done: bar.update(done.checked, done.total, done.bytes, done.bytes)
 
     try:
-        results = App(settings).verify(
+        results = Verifying(settings).verify(
             args.mirror,
             fraction=args.sample,
             against_source=args.source,

@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app import App
+    from syncd.app.telling import Telling
 
-    known = App(settings).why(args.path)
+    known = Telling(settings).why(args.path)
     for each in known:
         if args.json:
             json.dump(each.as_json(), sys.stdout, ensure_ascii=False)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from syncd import config
-from syncd.app import App
+from syncd.app.everything import App
 from syncd.store.reading import open_readonly
 
 OLD = {

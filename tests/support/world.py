@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from syncd import config
-from syncd.app import App, RunResult
+from syncd.app.everything import App
+from syncd.app.runs import RunResult
 from syncd.config.settings import Settings
 from syncd.core.model import Record, RelPath
 from syncd.engine.report import Report

@@ -1,0 +1,164 @@
+"""One configuration on this machine: its state, its catalogue, its targets, opened for reading or for writing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from syncd import __version__
+from syncd.app.wiring import open_source, spellings_of
+from syncd.config.settings import MirrorSettings, Settings
+from syncd.core.errors import CatalogueDamaged, ConfigError
+from syncd.core.model import RelPath
+from syncd.core.spelling import candidates
+from syncd.engine.run import Clock, utc_text
+from syncd.ports import Mirror, Source
+from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
+from syncd.store.manifest import manifest_lines
+from syncd.store.mirror import DiskMirror
+from syncd.store.reading import ReadonlyCatalogue, ReadonlyMirrorCatalogue, open_readonly
+from syncd.store.schema import set_aside
+from syncd.store.state import Host, StateDirectory
+
+
+class Site:
+    """What every command needs: settings, state directory, catalogue, targets."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        source_of: Callable[[MirrorSettings], Source] = open_source,
+    ) -> None:
+        self.settings = settings
+        self._source_of = source_of
+        self._clock = clock or Clock()
+        self._state = StateDirectory.open(settings.host.state_dir, create=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[ReadonlyCatalogue]:
+        """Open the catalogue to read it, without the lock."""
+        with open_readonly(self._state.catalogue) as catalogue:
+            yield catalogue
+
+    @contextmanager
+    def writing(self) -> Iterator[Catalogue]:
+        """Open the catalogue for a command that changes it, under the lock."""
+        with self._writing() as (_, catalogue):
+            yield catalogue
+
+    @contextmanager
+    def opened_target(self, name: str) -> Iterator[DiskMirror]:
+        """Open one mirror's target under the lock (the trash commands)."""
+        (settings,) = self._chosen([name])
+        with self._writing() as (host, catalogue):
+            mirror = self._open_target(settings, host, catalogue.mirror(name))
+            try:
+                yield mirror
+            finally:
+                mirror.close()
+
+    def spelled(self, path: str) -> list[tuple[str, RelPath]]:
+        """Return what a spelling of a path may mean: (mirror, path) candidates, the most specific first."""
+        return candidates(path, [spellings_of(settings) for settings in self.settings.mirrors])
+
+    # -- for the commands
+
+    def _open_target(
+        self,
+        settings: MirrorSettings,
+        host: Host,
+        facts: SqliteMirrorCatalogue,
+        *,
+        new_target: bool = False,
+        take_over: bool = False,
+    ) -> DiskMirror:
+        mirror = DiskMirror.open(
+            settings.target,
+            mirror_name=settings.name,
+            mirror_uid=facts.uid,
+            host_id=host.id,
+            host_name=host.name,
+            known=bool(facts.target) and facts.target == str(settings.target),
+            new_target=new_target,
+            take_over=take_over,
+        )
+        if mirror.owner.mirror_uid != facts.uid:
+            facts.set_uid(mirror.owner.mirror_uid)
+        if facts.target != str(settings.target):
+            facts.set_target(str(settings.target))
+        return mirror
+
+    def _peek_target(
+        self, settings: MirrorSettings, host: Host | None, facts: ReadonlyMirrorCatalogue
+    ) -> DiskMirror | None:
+        return DiskMirror.peek(
+            settings.target,
+            mirror_name=settings.name,
+            mirror_uid=facts.uid,
+            host_id=host.id if host is not None else "",
+            known=bool(facts.target) and facts.target == str(settings.target),
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Host, Catalogue]]:
+        self._state = StateDirectory.open(self.settings.host.state_dir, create=True)
+        with self._state.lock():
+            host = self._state.host(self.settings.host.name or "")
+            with self._open_catalogue() as catalogue:
+                catalogue.record_run_day(utc_text(self._clock.now_ns())[:10])
+                yield host, catalogue
+
+    def _open_catalogue(self) -> Catalogue:
+        """Open the catalogue; a damaged one is kept aside and rebuilt by the run that follows."""
+        try:
+            return Catalogue.open(self._state.catalogue, app_version=__version__)
+        except CatalogueDamaged as error:
+            from syncd.log import logger
+
+            kept = set_aside(self._state.catalogue)
+            logger().warning("catalogue.damaged", detail=error.message, kept=str(kept), next="rebuilt by this run")
+            return Catalogue.open(self._state.catalogue, app_version=__version__)
+
+    def _chosen(self, names: Sequence[str]) -> Sequence[MirrorSettings]:
+        if not names:
+            return self.settings.mirrors
+        chosen = []
+        for name in names:
+            settings = self.settings.mirror(name)
+            if settings is None:
+                known = ", ".join(mirror.name for mirror in self.settings.mirrors)
+                raise ConfigError(f'there is no mirror "{name}" in {self.settings.path}', hint=f"one of: {known}")
+            chosen.append(settings)
+        return chosen
+
+    def _in_mirror(self, settings: MirrorSettings, only: Sequence[str]) -> tuple[RelPath, ...]:
+        """Return what the paths of --only mean in this mirror: the most specific reading of each."""
+        found = []
+        for path in only:
+            mirror, rel = self.spelled(path)[0]
+            if mirror == settings.name:
+                found.append(rel)
+            elif len(self.settings.mirrors) == 1 or self.spelled(path)[0][1] == path:
+                found.extend(rel for name, rel in self.spelled(path) if name == settings.name)
+        return tuple(found)
+
+
+def new_run_id() -> str:
+    """Return a short random id."""
+    return secrets.token_hex(6)
+
+
+def batch_name(now_ns: int, run_id: str) -> str:
+    """Return a trash batch's name; sorts by time."""
+    return datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ-") + run_id
+
+
+def write_manifest(mirror: Mirror, facts: SqliteMirrorCatalogue) -> None:
+    """Rewrite the exported manifest if what is held has changed since it was written."""
+    revision = facts.revision
+    if facts.manifest_revision != revision:
+        mirror.write_manifest(manifest_lines(facts.records()))
+        facts.manifest_written(revision)

@@ -1,0 +1,109 @@
+"""status, why, trash list: what is known, without a lock and without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from syncd import __version__
+from syncd.app.site import Site
+from syncd.config.settings import MirrorSettings
+from syncd.core.errors import SyncdError
+from syncd.core.filters import Filters
+from syncd.core.model import RelPath
+from syncd.core.paths import refuse_name
+from syncd.engine.status import LastRun, MirrorFacts, Status, assess
+from syncd.engine.why import Known
+from syncd.ports import Trashed
+from syncd.store.reading import ReadonlyMirrorCatalogue, open_readonly
+from syncd.store.state import Host
+
+
+class Telling(Site):
+    """Answers."""
+
+    def status(self) -> Status:
+        """Say how every configured mirror is; takes no lock and writes nothing."""
+        now = datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
+        with open_readonly(self._state.catalogue) as catalogue:
+            summaries = {summary.name: summary for summary in catalogue.mirrors()}
+            lines = []
+            for settings in self.settings.mirrors:
+                facts = catalogue.mirror(settings.name)
+                last = facts.last_run()
+                summary = summaries.get(settings.name)
+                lines.append(
+                    assess(
+                        MirrorFacts(
+                            name=settings.name,
+                            totals=facts.totals(),
+                            last_success=summary.last_success if summary else "",
+                            last_run=None
+                            if last is None
+                            else LastRun(
+                                last.run_id, last.started_at, last.finished_at, last.state, last.exit_code, last.report
+                            ),
+                            unheld=facts.unheld(),
+                            owed=facts.owed().count,
+                            every_s=settings.every_s,
+                        ),
+                        now=now,
+                        daemon=False,
+                    )
+                )
+        return Status(__version__, self._host_name(), lines)
+
+    def _host_name(self) -> str:
+        known = self._state.known_host()
+        if self.settings.host.name or known is None:
+            import socket
+
+            return self.settings.host.name or socket.gethostname().partition(".")[0]
+        return known.name
+
+    def trash(self, names: Sequence[str]) -> list[tuple[str, Trashed]]:
+        """List the trash of these mirrors, the oldest first; takes no lock."""
+        found = []
+        host = self._state.known_host()
+        with open_readonly(self._state.catalogue) as catalogue:
+            for settings in self._chosen(names):
+                mirror = self._peek_target(settings, host, catalogue.mirror(settings.name))
+                if mirror is not None:
+                    found += [(settings.name, each) for each in mirror.trash()]
+                    mirror.close()
+        return found
+
+    def why(self, spelled: str) -> list[Known]:
+        """Tell what is known about a path: one answer for each mirror that knows it, or the likeliest reading."""
+        host = self._state.known_host()
+        answers = []
+        with open_readonly(self._state.catalogue) as catalogue:
+            for name, path in self.spelled(spelled):
+                settings = self._chosen([name])[0]
+                answers.append(self._know(settings, path, host, catalogue.mirror(name)))
+        certain = [known for known in answers if known.state != "unknown" or known.local is not None]
+        return certain or answers[:1]
+
+    def _know(
+        self, settings: MirrorSettings, path: RelPath, host: Host | None, facts: ReadonlyMirrorCatalogue
+    ) -> Known:
+        try:
+            mirror = self._peek_target(settings, host, facts)
+            local = mirror.stat_local(path) if mirror is not None and path else None
+        except SyncdError:
+            mirror, local = None, None
+        if mirror is not None:
+            mirror.close()
+        return Known(
+            mirror=settings.name,
+            path=path,
+            target=str(settings.target),
+            record=facts.record(path),
+            unheld=facts.unheld_at(path),
+            excluded_by=Filters(settings.include, settings.exclude).rule_for(path),
+            refused=next((reason for part in path.split("/") if (reason := refuse_name(part))), None),
+            local=local,
+            listed_at=facts.listed_at,
+            near=facts.near_names(path),
+            held_back=dict(facts.halted()).get(path, ""),
+        )

@@ -1,0 +1,90 @@
+"""Settings -> sources, rules and spellings: which adapter serves which URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from syncd.config.settings import MirrorSettings
+from syncd.config.urls import SourceUrl
+from syncd.core.filters import Filters
+from syncd.core.guard import Caps
+from syncd.core.model import RelPath
+from syncd.core.spelling import Spellings
+from syncd.engine.rules import MirrorRules
+from syncd.ports import Source
+
+
+def open_source(settings: MirrorSettings) -> Source:
+    """Build the source of a mirror; nothing connects yet. Only the adapter that is needed is imported."""
+    return _open_source(settings, settings.source)
+
+
+def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
+    password = settings.password.reveal if settings.password is not None else None
+    match url.scheme:
+        case "smb":
+            from syncd.sources.smb.source import SmbSource
+
+            return SmbSource(
+                host=url.host,
+                port=url.port,
+                share=url.share,
+                folder=url.folder.strip("/"),
+                username=url.user,
+                domain=url.domain,
+                password=password,
+                encrypt=settings.encrypt,
+                auth=settings.auth,
+                connections=settings.connections,
+                secret_hint=f"syncd secret {settings.name}",
+            )
+        case "sftp":
+            from syncd.sources.sftp import SftpSource
+
+            return SftpSource(
+                host=url.host,
+                port=url.port,
+                username=url.user,
+                folder=url.folder,
+                key_file=settings.key_file,
+                password=password,
+                known_hosts_file=settings.known_hosts_file,
+                connections=settings.connections,
+            )
+        case _:
+            from syncd.sources.local import LocalSource
+
+            return LocalSource(Path(url.folder))
+
+
+def rules_of(settings: MirrorSettings) -> MirrorRules:
+    """Turn one mirror's settings into the engine's rules."""
+    return MirrorRules(
+        name=settings.name,
+        source_id=settings.source.id,
+        filters=Filters(settings.include, settings.exclude),
+        caps=Caps(settings.max_retire),
+        settle_s=settings.settle_s,
+        trash_days=settings.trash_days,
+        floor=settings.min_free.floor,
+        rank=_ranking(settings.priority),
+        marker=settings.marker or "",
+    )
+
+
+def _ranking(priority: Sequence[str]) -> Callable[[RelPath], int]:
+    """Return the fetch order of `priority`: the first pattern that matches, then everything else."""
+    if not priority:
+        return lambda path: 0 * len(path)
+    from pathspec import GitIgnoreSpec
+
+    specs = [GitIgnoreSpec.from_lines([pattern]) for pattern in priority]
+    return lambda path: next((n for n, spec in enumerate(specs) if spec.match_file(path)), len(specs))
+
+
+def spellings_of(settings: MirrorSettings) -> Spellings:
+    """Return the names under which a mirror's files are known."""
+    url = settings.source
+    share = "/".join(part for part in (url.share, url.folder.strip("/")) if part)
+    return Spellings(settings.name, str(settings.target), share, settings.aliases)
