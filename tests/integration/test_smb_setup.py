@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.probing import probe
 from syncd.sources.smb.session import Server
 from syncd.sources.smb.source import SmbSource
+from tests.support.hostile_smb import wait_until
 from tests.support.queues import ListQueue, Sinks
 from tests.support.smbd import SmbServer, free_port, start_smbd
 
@@ -135,6 +137,36 @@ def test_a_missing_root_folder_is_vanished(server: SmbServer) -> None:
         error = failure(source_of(server, folder=folder))
         assert isinstance(error, SourceVanished), error
         assert f'"{folder}"' in error.message
+
+
+def test_a_share_whose_folder_is_gone_is_vanished(tmp_path: Path) -> None:
+    with start_smbd(tmp_path) as server:
+        with contextlib.closing(source_of(server)) as source:
+            source.check()
+            server.root.rmdir()
+            with pytest.raises(SourceVanished):
+                source.check()
+            (listing,) = source.scan([ROOT])
+            assert not listing.complete
+        assert isinstance(failure(source_of(server)), SourceVanished)
+
+
+def test_what_the_server_may_come_to_allow_is_tried_again(tmp_path: Path) -> None:
+    refused = {"valid users": "somebody-else"}
+    with start_smbd(tmp_path, share_options=refused) as server, contextlib.closing(source_of(server)) as source:
+        with pytest.raises(SourceAuthFailed):
+            source.check()
+        server.config.write_text(server.config.read_text().replace("valid users = somebody-else", ""))
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_until(lambda: _accepted(source))
+
+
+def _accepted(source: SmbSource) -> bool:
+    try:
+        source.check()
+    except SourceAuthFailed:
+        return False
+    return True
 
 
 def test_a_port_where_nobody_listens(server: SmbServer) -> None:

@@ -335,6 +335,8 @@ def directory(entries: list[bytes]) -> bytes:
 
 
 class _Established:
+    login_refused = False
+
     def __init__(self, server: HostileServer) -> None:
         self._server = server
 

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from syncd.core.errors import SourceError, SourceUnavailable
+from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable, SourceVanished
 from syncd.sources.smb import packets
 from syncd.sources.smb.errors import Meaning, meaning_of
 from syncd.sources.smb.limits import SmbLimits
@@ -16,15 +16,13 @@ _SMB1_LOOK_S = 3.0
 
 
 class Establish:
-    """One attempt to reach a share; abort() ends it from another thread."""
+    """One attempt to reach a share; abort() ends it from another thread. login_refused: the reason why it failed."""
 
-    def __init__(
-        self, server: Server, share: str, limits: SmbLimits, shares: Callable[[], list[str]] | None = None
-    ) -> None:
+    def __init__(self, server: Server, share: str, limits: SmbLimits, shares: Callable[[], list[str]]) -> None:
         self._server = server
         self._share = share
-        self._limits = limits
         self._shares = shares
+        self.login_refused = False
         self._attempt = Attempt(server, share, limits)
 
     def abort(self) -> None:
@@ -37,13 +35,20 @@ class Establish:
             return self._attempt.run()
         except SetupFailed as failed:
             error = explained(failed, self._attempt, self._server)
+            self.login_refused = failed.hop is Hop.LOGIN and isinstance(error, SourceAuthFailed)
             if failed.hop is Hop.SHARE and failed.status and meaning_of(failed.status) is Meaning.NO_SHARE:
-                error.hint = self._share_hint() or error.hint
+                error = self._no_share(error)
             raise error from failed
 
-    def _share_hint(self) -> str:
-        names = self._shares() if self._shares is not None else []
-        return f"the server offers: {', '.join(names)}; put one of them into the mirror's source" if names else ""
+    def _no_share(self, error: SourceError) -> SourceError:
+        """Say which shares there are; one that is on offer and cannot be used has lost its folder (Samba)."""
+        names = self._shares()
+        if self._share.casefold() in {name.casefold() for name in names}:
+            text = f'the folder behind the share "{self._share}" at {self._server.where} is not there'
+            return SourceVanished(text, hint="check the share's path on the server")
+        if names:
+            error.hint = f"the server offers: {', '.join(names)}; put one of them into the mirror's source"
+        return error
 
 
 def explained(failed: SetupFailed, attempt: Attempt, server: Server) -> SourceError:

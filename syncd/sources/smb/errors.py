@@ -139,20 +139,19 @@ _ENTRY: dict[Meaning, tuple[type[SyncdError], str, str]] = {
 }
 
 
+def _shown(path: str) -> str:
+    return f'"{path}"' if path else "the root folder"
+
+
 def entry_error(status: int, path: str) -> SyncdError:
     """Return the error (scope FILE) for one file or folder that the server answered with `status`."""
     kind, text, hint = _ENTRY.get(meaning_of(status), (EntryUnreadable, "could not be read", ""))
-    return kind(f'"{path}" {text} ({status_name(status)})', hint=hint)
-
-
-def entry_reason(status: int) -> Reason:
-    """Return the reason code for a folder that the server answered with `status`."""
-    return entry_error(status, "").reason
+    return kind(f"{_shown(path)} {text} ({status_name(status)})", hint=hint)
 
 
 def timed_out(path: str, how: str) -> SyncdError:
     """Return the error for one file or folder with which the connection broke or stalled again and again."""
-    return EntryUnreadable(f'"{path}": the connection broke every time it was read: {how}', reason=Reason.TIMEOUT)
+    return EntryUnreadable(f"{_shown(path)}: the connection broke every time it was read: {how}", reason=Reason.TIMEOUT)
 
 
 def session_ended(status: int, where: str) -> ChannelLost:

@@ -18,7 +18,6 @@ class SmbLimits:
     losses: so often one file or folder may be in flight while a connection breaks before it alone is given up.
     files_in_flight, folders_in_flight, bytes_in_flight: at one connection.
     read_size: of one READ; files up to this size are read in one round trip. query_size: of one QUERY_DIRECTORY.
-    dialect: highest dialect offered; 0 is the newest.
     """
 
     resolve_s: float = 5.0
@@ -35,4 +34,3 @@ class SmbLimits:
     read_size: int = MIB
     query_size: int = MIB
     max_entries: int = 1_000_000
-    dialect: int = 0

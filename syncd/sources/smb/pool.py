@@ -132,7 +132,8 @@ class Pool:
             try:
                 channel = Channel(attempt.run(), self._limits)
             except SourceAuthFailed as exc:
-                self._refusal = (exc, self._fingerprint(), time.monotonic())
+                if attempt.login_refused:
+                    self._refusal = (exc, self._fingerprint(), time.monotonic())
                 raise
             finally:
                 with self._lock:

@@ -180,9 +180,8 @@ class Attempt:
 
     def _negotiate(self, transport: _Transport) -> Any:
         self._connection = connection = _Connection(transport, self._server)
-        highest = self._limits.dialect or None
         try:
-            connection.connect(dialect=highest, timeout=self._left() + _LIBRARY_LATER_S)
+            connection.connect(timeout=self._left() + _LIBRARY_LATER_S)
         except OSError as exc:
             raise SetupFailed(Hop.TCP, unreachable(exc, self._server.where)) from exc
         except SMBResponseException as exc:
