@@ -51,6 +51,7 @@ def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
                 password=password,
                 known_hosts_file=settings.known_hosts_file,
                 connections=settings.connections,
+                secret_hint=f"syncd secret {settings.name}",
             )
         case _:
             from syncd.sources.local import LocalSource
