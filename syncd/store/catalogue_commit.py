@@ -144,7 +144,6 @@ class Change:
         write_batches(db, "INSERT INTO outbox VALUES {}", self._events)
         write_batches(db, "INSERT OR REPLACE INTO tombstones VALUES {}", self._buried)
         held = [fact.path for fact in facts if isinstance(fact, Held)]
-        self._forget("tombstones", self._tombstones, held)
         self._forget("unheld", self._unheld, held)
         self._forget("partials", self._partials, held)
         self._forget("approvals", self._approvals, [fact.path for fact in facts])

@@ -18,6 +18,7 @@ from syncd.ports import MirrorCatalogue, Totals
 from syncd.store import schema
 from syncd.store.catalogue import Catalogue
 from syncd.store.reading import ReadonlyCatalogue, open_readonly
+from syncd.store.sql import Parameters, Reader, Row
 from tests.support.catalogues import NOW_MS, finish, held, hold, intent, open_catalogue, record_of, seen, snapshot
 
 A, B = RelPath("a"), RelPath("d/b")
@@ -195,6 +196,26 @@ def test_a_reader_follows_a_catalogue_that_was_replaced(tmp_path: Path, writer: 
         second.tell("hold x")
         assert len(list(catalogue.mirror("M").records())) == 302
         second.kill()
+
+
+def test_a_read_during_which_a_writer_came_is_repeated(
+    tmp_path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.end()
+    with open_readonly(catalogue_in(tmp_path)) as catalogue:
+        mirror = catalogue.mirror("M")
+        read, intruders = Reader.rows, [Writer]
+
+        def interrupted(self: Reader, statement: str, parameters: Parameters = ()) -> list[Row]:
+            rows = read(self, statement, parameters)
+            if intruders:
+                intruder = intruders.pop()(tmp_path)
+                intruder.tell("hold x")
+                intruder.end()
+            return rows
+
+        monkeypatch.setattr(Reader, "rows", interrupted)
+        assert mirror.totals().files == 302
 
 
 def test_a_dry_run_ends_when_the_catalogue_changes_under_it(tmp_path: Path, writer: Writer) -> None:
