@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from syncd.store.state import Host
 STORED_DETAILS = 200
 TICK_S = 0.1
 DROPPED_AT_ONCE = 1_000
+SWITCH_S = 0.0005
+"""A run's threads hand the interpreter over this often: sqlite3 lets go of it at every step, and at the default of 5 ms
+waits as long for it again beside a busy thread."""
 
 ProgressTo = Callable[[Report], None]
 """Shown how far a run is, ten times a second; called from one thread."""
@@ -73,6 +77,7 @@ class Running(Site):
         """
         mirrors = self._chosen(names)
         result = RunResult(new_run_id())
+        sys.setswitchinterval(SWITCH_S)
         with self._writing() as (host, catalogue):
             for settings in mirrors:
                 options = RunOptions(only=self._in_mirror(settings, only))

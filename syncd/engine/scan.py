@@ -244,6 +244,7 @@ class Scan:
         if not self._only:
             for path, _ in self._catalogue.records(folder):
                 self._findings.flipped(path)
+            self._findings.directory(folder, seen=False)
             self.left.absent_folders.append(folder)
 
     def _recheck(self, path: RelPath, entry: Entry, record: Record) -> None:
