@@ -76,7 +76,16 @@ class SmbServer:
         return [int(pid) for pid in path.read_text().split() if _is_session(int(pid))]
 
     def open_files(self) -> list[str]:
-        """Return the paths below the shares that the server holds open for its clients at the moment."""
+        """Return the paths below the shares that the server holds open for its clients, once that is settled.
+
+        A busy server closes a moment after it has answered: what is open is looked at for up to two seconds.
+        """
+        deadline = time.monotonic() + 2.0
+        while (found := self._open_files()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def _open_files(self) -> list[str]:
         found = []
         for pid in self.sessions():
             for fd in Path(f"/proc/{pid}/fd").iterdir():
@@ -107,10 +116,12 @@ def _is_session(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback TCP port that nobody uses, below the range that the kernel gives to outgoing connections."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
