@@ -42,7 +42,8 @@ from syncd.sources.smb.packets import (
     pack_header,
     unpack_header,
 )
-from syncd.sources.smb.session import Link, wait_for
+from syncd.sources.smb.session import Link
+from syncd.sources.smb.transport import wait_for
 
 Callback = Callable[[int, memoryview, int, int], None]
 """Takes one final reply: its NTSTATUS, and where it lies: view[start:end], header first. Valid during the call only."""

@@ -10,7 +10,8 @@ from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable, 
 from syncd.sources.smb import packets
 from syncd.sources.smb.errors import Meaning, meaning_of
 from syncd.sources.smb.limits import SmbLimits
-from syncd.sources.smb.session import Attempt, Hop, Link, Server, SetupFailed, wait_for
+from syncd.sources.smb.session import Attempt, Hop, Link, Server, SetupFailed
+from syncd.sources.smb.transport import OLD_HINT, wait_for
 
 _SMB1_LOOK_S = 3.0
 
@@ -55,7 +56,7 @@ def explained(failed: SetupFailed, attempt: Attempt, server: Server) -> SourceEr
     """Return the error of a failed set-up; a server that hung up without a word is asked whether it speaks SMB1."""
     if failed.hop is Hop.NEGOTIATE and attempt.closed_early and speaks_smb1(server):
         text = f"{server.where} speaks only SMB1, which is not safe to use"
-        return SourceUnavailable(text, hint="the server must speak SMB 2.1 or newer")
+        return SourceUnavailable(text, hint=OLD_HINT)
     return failed.error
 
 

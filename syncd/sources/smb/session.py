@@ -2,18 +2,13 @@
 
 This is the only module that touches smbprotocol's internals; its version is pinned exactly, and
 tests/unit/test_smb_session.py names every attribute used here. smbprotocol's transport is replaced by our own, because
-its own has no deadlines, trusts any frame length and accepts unsigned replies.
+its own has no deadlines, trusts any frame length and accepts unsigned replies (transport.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
-import select
 import socket
-import struct
 import threading
 import time
 import uuid
@@ -31,7 +26,6 @@ from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
 from syncd.sources.smb import packets
 from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, Verifier, make_signer, make_verifier
 from syncd.sources.smb.errors import (
-    PENDING,
     Meaning,
     login_refused,
     meaning_of,
@@ -40,6 +34,7 @@ from syncd.sources.smb.errors import (
     unresolved,
 )
 from syncd.sources.smb.limits import SmbLimits
+from syncd.sources.smb.transport import OLD_HINT, Transport
 
 # smbprotocol logs a traceback when its reader thread meets a reply it cannot parse; we report that ourselves.
 logging.getLogger("smbprotocol").addHandler(logging.NullHandler())
@@ -47,15 +42,11 @@ logging.getLogger("smbprotocol").propagate = False
 logging.getLogger("spnego").addHandler(logging.NullHandler())
 logging.getLogger("spnego").propagate = False
 
-_FRAME_LIMIT = 1 << 20
-_SMALLEST_FRAME = 32
 _FIRST_CREDITS = 512
 _GUEST, _NULL = 0x1, 0x2
-_SIGNED_COMMANDS = frozenset({packets.TREE_CONNECT, packets.IOCTL, packets.ECHO})
 _ADDRESSES = 4
 _READER_END_S = 2.0
 _LIBRARY_LATER_S = 5.0  # our own deadline comes first: its error says more
-_LOOK_S = 0.25
 
 
 class Hop(Enum):
@@ -129,7 +120,7 @@ class Attempt:
         self._share = share
         self._limits = limits
         self._deadline = time.monotonic() + limits.setup_s
-        self._transport: _Transport | None = None
+        self._transport: Transport | None = None
         self._connection: Any = None
         self._aborted = False
         self.negotiated: packets.Negotiated | None = None
@@ -150,7 +141,7 @@ class Attempt:
         """Set the session up. Raises SetupFailed by the deadline at the latest."""
         addresses = resolve(self._server.host, self._server.port, self._limits.resolve_s)
         self.seen[Hop.NAME] = ", ".join(str(address[4][0]) for address in addresses)
-        self._transport = transport = _Transport(addresses, self._server.where, self._deadline, self._limits.connect_s)
+        self._transport = transport = Transport(addresses, self._server.where, self._deadline, self._limits.connect_s)
         if self._aborted:
             raise SetupFailed(Hop.TCP, SourceUnavailable("the source was closed"))
         try:
@@ -162,7 +153,7 @@ class Attempt:
             transport.close()
             raise
 
-    def _link(self, transport: _Transport) -> Link:
+    def _link(self, transport: Transport) -> Link:
         connection = self._negotiate(transport)
         session = self._login(connection, transport)
         tree = self._tree(session, transport)
@@ -171,30 +162,33 @@ class Attempt:
             transport.end_after_next()
             connection.echo(session.session_id, self._left() + _LIBRARY_LATER_S, _FIRST_CREDITS)
             _reader_of(connection).join(self._left())
+            sock = transport.release()
         except Exception as exc:
             raise self._broken(Hop.SHARE, transport, exc) from exc
-        return _take_over(connection, session, tree, transport.release(), self._server.where, offset_ns)
+        return _take_over(connection, session, tree, sock, self._server.where, offset_ns)
 
     def _left(self) -> float:
         return max(self._deadline - time.monotonic(), 0.1)
 
-    def _negotiate(self, transport: _Transport) -> Any:
+    def _negotiate(self, transport: Transport) -> Any:
         self._connection = connection = _Connection(transport, self._server)
         try:
             connection.connect(timeout=self._left() + _LIBRARY_LATER_S)
         except OSError as exc:
+            if transport.peer:
+                raise self._broken(Hop.NEGOTIATE, transport, exc) from exc
             raise SetupFailed(Hop.TCP, unreachable(exc, self._server.where)) from exc
         except SMBResponseException as exc:
             status = int(exc.status)
             text = f"{self._server.where} speaks no SMB dialect that syncd does ({status_name(status)})"
-            raise SetupFailed(Hop.NEGOTIATE, SourceUnavailable(text, hint=_OLD_HINT), status) from exc
+            raise SetupFailed(Hop.NEGOTIATE, SourceUnavailable(text, hint=OLD_HINT), status) from exc
         except Exception as exc:
             raise self._broken(Hop.NEGOTIATE, transport, exc) from exc
         self.negotiated = transport.negotiated
         self.seen[Hop.TCP] = f"connected to {transport.peer}"
         return connection
 
-    def _login(self, connection: Any, transport: _Transport) -> Any:
+    def _login(self, connection: Any, transport: Transport) -> Any:
         server = self._server
         user = f"{server.domain}\\{server.username}" if server.domain else server.username
         password = server.password() if server.password is not None else None
@@ -218,7 +212,7 @@ class Attempt:
             return login_refused(status, self._server.username, self._server.where, self._server.secret_hint)
         return SourceUnavailable(f"{self._server.where} did not let us log in now ({status_name(status)})")
 
-    def _weak(self, transport: _Transport) -> SetupFailed | None:
+    def _weak(self, transport: Transport) -> SetupFailed | None:
         """A guest or anonymous session proves nothing about either side: never used (P18)."""
         server = self._server
         if transport.session_flags & (_GUEST | _NULL):
@@ -228,7 +222,7 @@ class Attempt:
             return SetupFailed(Hop.LOGIN, SourceAuthFailed(text, hint=server.secret_hint or _LOGIN_HINT))
         return None
 
-    def _tree(self, session: Any, transport: _Transport) -> Any:
+    def _tree(self, session: Any, transport: Transport) -> Any:
         tree = TreeConnect(session, f"\\\\{self._server.host}\\{self._share}")
         try:
             tree.connect(require_secure_negotiate=True)
@@ -252,7 +246,7 @@ class Attempt:
             return SourceAuthFailed(text, hint="give the user access to the share on the server")
         return SourceUnavailable(f'the share "{share}" at {where} cannot be used now ({status_name(status)})')
 
-    def _broken(self, hop: Hop, transport: _Transport, exc: BaseException) -> SetupFailed:
+    def _broken(self, hop: Hop, transport: Transport, exc: BaseException) -> SetupFailed:
         if self._aborted:
             return SetupFailed(hop, SourceUnavailable("the source was closed"))
         if transport.failure is not None:
@@ -266,9 +260,7 @@ class Attempt:
         return SetupFailed(hop, SourceUnavailable(text, hint="run syncd doctor"))
 
 
-_OLD_HINT = "the server must speak SMB 2.1 or newer"
 _LOGIN_HINT = "check user and password_file"
-_OTHER_HINT = "check the port in the mirror's source: it must be the SMB server's"
 
 
 def resolve(host: str, port: int, timeout_s: float) -> list[Any]:
@@ -293,224 +285,17 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Any]:
 class _Connection(Connection):  # type: ignore[misc]
     """smbprotocol's connection on a transport of ours: connect() assigns `transport`, and gets ours instead."""
 
-    def __init__(self, transport: _Transport, server: Server) -> None:
+    def __init__(self, transport: Transport, server: Server) -> None:
         self._ours = transport
         super().__init__(uuid.uuid4(), server.host, server.port, require_signing=True)
 
     @property
-    def transport(self) -> _Transport:
+    def transport(self) -> Transport:
         return self._ours
 
     @transport.setter
     def transport(self, made: object) -> None:
         """Drop what smbprotocol made (it has no socket yet)."""
-
-
-class _Transport:
-    """What smbprotocol.transport.Tcp is to a Connection, with deadlines, bounds and signatures asked for.
-
-    recv() never raises: a failure is kept in `failure`, the end is b"", and smbprotocol's reader thread ends cleanly.
-    """
-
-    def __init__(self, addresses: list[Any], where: str, deadline: float, connect_s: float) -> None:
-        self._addresses = addresses
-        self._where = where
-        self._deadline = deadline
-        self._connect_s = connect_s
-        self._sock: socket.socket | None = None
-        self._last = False
-        self._ended = False
-        self._lock = threading.Lock()
-        self._closed = False
-        self.connected = False
-        self.failure: SourceError | None = None
-        self.negotiated: packets.Negotiated | None = None
-        self.negotiated_at_ns = 0
-        self.session_flags = 0
-        self.closed_early = False
-        self.peer = ""
-
-    # --- what smbprotocol calls
-
-    def connect(self) -> None:
-        """Connect to the first address that answers. Raises OSError."""
-        until = min(time.monotonic() + self._connect_s, self._deadline)
-        error: OSError = TimeoutError()
-        for family, kind, protocol, _, address in self._addresses:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                self._connect_one(sock, address, until)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as exc:
-                sock.close()
-                error = exc
-                continue
-            self._sock, self.peer, self.connected = sock, str(address[0]), True
-            return
-        raise error
-
-    def send(self, header: Any) -> None:
-        """Send one message, framed (2.1)."""
-        payload = header if isinstance(header, bytes) else header.pack()
-        if self._sock is None or not self.connected:
-            raise SMBException("not connected")
-        self._sock.settimeout(max(self._deadline - time.monotonic(), 0.1))
-        self._sock.sendall(struct.pack(">I", len(payload)) + payload)
-
-    def recv(self, timeout: float) -> bytes:  # noqa: ARG002
-        """Return the next message, b"" at the end."""
-        if self._ended:
-            return b""
-        frame = self._frame()
-        if frame:
-            self._note(frame)
-        if self.failure is not None:
-            self.connected = False
-            return b""
-        self._ended = self._last
-        return frame
-
-    def close(self) -> None:
-        """Close the socket, unless it was released. By smbprotocol's reader thread, or when that has ended."""
-        self.shut()
-        with self._lock:
-            sock, self._sock = self._sock, None
-        if sock is not None:
-            sock.close()
-
-    # --- what we call
-
-    def shut(self) -> None:
-        """Wake whoever waits for the socket, for good; from any thread."""
-        with self._lock:
-            self._closed = True
-            self.connected = False
-            if self._sock is not None:
-                with contextlib.suppress(OSError):  # not connected (any more): there is nobody to wake
-                    self._sock.shutdown(socket.SHUT_RDWR)
-
-    def end_after_next(self) -> None:
-        """Let the message after this call be the last that smbprotocol reads."""
-        self._last = True
-
-    def release(self) -> socket.socket:
-        """Give the socket away, non-blocking. Raises SetupFailed when it was closed meanwhile."""
-        with self._lock:
-            sock, self._sock = self._sock, None
-        if sock is None:
-            raise SetupFailed(Hop.SHARE, self.failure or SourceUnavailable("the source was closed"))
-        sock.setblocking(False)
-        return sock
-
-    # --- inside
-
-    def _connect_one(self, sock: socket.socket, address: Any, until: float) -> None:
-        sock.setblocking(False)
-        code = sock.connect_ex(address)
-        while code in {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}:
-            if self._closed or time.monotonic() >= until:
-                raise TimeoutError
-            if wait_for(sock, _LOOK_S, to_send=True):
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                break
-        if code:
-            raise OSError(code, os.strerror(code))
-
-    def _fail(self, text: str, hint: str = "") -> bytes:
-        if self.failure is None:
-            self.failure = SourceUnavailable(text, hint=hint)
-        self.connected = False
-        return b""
-
-    def _frame(self) -> bytes:
-        head = self._exactly(4, first=True)
-        if not head:
-            return b""
-        length = int.from_bytes(head[1:], "big")
-        if head[0] != 0 or not _SMALLEST_FRAME <= length <= _FRAME_LIMIT:
-            return self._not_smb(head + self._soon(60))
-        magic = self._exactly(4)
-        if magic == packets.SMB1_ID:
-            return self._fail(f"{self._where} speaks only SMB1, which is not safe to use", _OLD_HINT)
-        if magic and magic not in {packets.PLAIN_ID, packets.SEALED_ID}:
-            return self._not_smb(head + magic + self._soon(60))
-        rest = self._exactly(length - 4) if magic else b""
-        return magic + rest if rest else b""
-
-    def _not_smb(self, start: bytes) -> bytes:
-        said = start.split(b"\n")[0][:40].decode("ascii", "replace").strip()
-        shown = "".join(char if char.isprintable() else "?" for char in said)
-        return self._fail(
-            f'something else than an SMB server answers at {self._where} (it says "{shown}")', _OTHER_HINT
-        )
-
-    def _soon(self, count: int) -> bytes:
-        """Whatever comes of a peer's greeting within a moment, to show it."""
-        sock = self._sock
-        if sock is None or not wait_for(sock, _LOOK_S):
-            return b""
-        try:
-            return sock.recv(count)
-        except OSError:
-            return b""
-
-    def _exactly(self, count: int, *, first: bool = False) -> bytes:
-        sock = self._sock
-        buffer = bytearray()
-        while sock is not None and len(buffer) < count:
-            left = self._deadline - time.monotonic()
-            try:
-                sock.settimeout(max(left, 0.001))
-                piece = sock.recv(count - len(buffer)) if left > 0 else None
-            except TimeoutError:
-                piece = None
-            except OSError:
-                piece = b""
-            if piece is None:
-                return self._fail(f"{self._where} accepts connections but does not answer", _OTHER_HINT)
-            if not piece:
-                self.closed_early = first and not buffer and not self._closed
-                return self._fail(_closed_text(self._where, self.closed_early), _CLOSED_HINT)
-            buffer += piece
-        return bytes(buffer)
-
-    def _note(self, frame: bytes) -> None:
-        """Keep what smbprotocol drops, and refuse what it lets pass: unsigned replies after the login."""
-        if frame[:4] == packets.SEALED_ID:
-            return
-        view = memoryview(frame)
-        try:
-            status, command, _, flags, _, _ = packets.unpack_header(view, 0, len(view))
-            if command == packets.NEGOTIATE and status == 0:
-                self.negotiated = packets.unpack_negotiate(view, 0, len(view))
-                self.negotiated_at_ns = time.time_ns()
-        except packets.ProtocolError as exc:
-            self._fail(f"{self._where} broke the protocol: {exc}")
-            return
-        if command == packets.SESSION_SETUP and status == 0 and len(frame) >= 68:
-            self.session_flags = int.from_bytes(frame[66:68], "little")
-        interim = status == PENDING and flags & packets.FLAG_ASYNC
-        if command in _SIGNED_COMMANDS and not interim and not flags & packets.FLAG_SIGNED:
-            self._fail(
-                f"{self._where} sent a reply without a signature", "something between here and the server may interfere"
-            )
-
-
-_CLOSED_HINT = "check the port; a server that speaks only SMB1 does this too. syncd doctor tells more"
-
-
-def _closed_text(where: str, at_start: bool) -> str:
-    return f"{where} closed the connection {'without an answer' if at_start else 'in the middle of an answer'}"
-
-
-def wait_for(sock: socket.socket, timeout_s: float, *, to_send: bool = False) -> bool:
-    """Wait until the socket has something to read (or can also be written to); False when the time is over."""
-    poll = select.poll()
-    try:
-        poll.register(sock, select.POLLIN | (select.POLLOUT if to_send else 0))
-    except ValueError:
-        return True  # closed meanwhile: the next call on it says so
-    return bool(poll.poll(max(timeout_s, 0) * 1000))
 
 
 def _reader_of(connection: Any) -> Any:
