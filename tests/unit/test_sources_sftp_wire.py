@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 
+import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.errors import EntryDenied, EntryGone, EntryUnreadable
 from syncd.core.model import Fingerprint, Kind
-from syncd.sources.sftp import wire
+from syncd.sources.sftp import connecting, wire
 from syncd.sources.sftp.wire import Attributes, Reply, Session, SessionLost
 from syncd.sources.sftp.work import entry_error
 
@@ -220,3 +221,17 @@ def test_the_table_of_status_codes(code: int, error: type[Exception]) -> None:
 def test_a_server_that_lost_its_own_backend_is_a_lost_session(code: int) -> None:
     with pytest.raises(SessionLost):
         entry_error(reply(wire.STATUS, struct.pack(">I", code)), "x")
+
+
+@pytest.mark.parametrize("error", [EOFError(), paramiko.SSHException("Key-exchange timed out")])
+def test_what_breaks_while_a_channel_receives_is_a_lost_connection(error: Exception) -> None:
+    class Broken:
+        def settimeout(self, timeout: float | None) -> None:
+            pass
+
+        def recv(self, nbytes: int) -> bytes:
+            raise error
+
+    pipe = connecting._ChannelPipe(Broken())  # type: ignore[arg-type]
+    with pytest.raises(ConnectionError):
+        pipe.recv(1)

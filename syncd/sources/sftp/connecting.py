@@ -192,18 +192,27 @@ class _ChannelPipe:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
-        self.recv = channel.recv
         self.settimeout = channel.settimeout
 
+    def recv(self, nbytes: int) -> bytes:
+        with _as_connection_error():  # receiving sends too: the window is opened again as it empties
+            return self._channel.recv(nbytes)
+
     def sendall(self, s: bytes) -> None:
-        try:
+        with _as_connection_error():
             self._channel.sendall(s)
-        except (paramiko.SSHException, EOFError) as error:
-            raise ConnectionError(str(error) or "the connection was closed") from error
 
     def close(self) -> None:
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
             self._channel.close()
+
+
+@contextlib.contextmanager
+def _as_connection_error() -> Iterator[None]:
+    try:
+        yield
+    except (paramiko.SSHException, EOFError) as error:
+        raise ConnectionError(str(error) or "the connection was closed") from error
 
 
 @contextlib.contextmanager
