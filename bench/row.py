@@ -16,8 +16,9 @@ from bench.workloads import Workload
 
 TIMEOUT_S = 600.0
 LIMIT_TIMEOUT_S = 120.0
-"""smbclient, rsync and cp show the limits; they may take no longer than this, and three runs are enough for them."""
-LIMIT_RUNS = 3
+"""smbclient, rsync and cp show the limits: they may take no longer than this."""
+LIMIT_RUNS, LONG_S = 3, 20.0
+"""And three runs are enough for them, one when it takes long."""
 BEST = "rclone best"
 DEFAULTS = "defaults"
 
@@ -111,7 +112,7 @@ class Bench:
         series = row.series.setdefault(each.name, Series([]))
         if isinstance(each, Rclone):
             series.note = " ".join(each.options)
-        if _is_limit(each) and (number >= LIMIT_RUNS or series.timeout_s):
+        if _is_limit(each) and (number >= LIMIT_RUNS or any(wall_s > LONG_S for wall_s in series.walls_s)):
             return
         if not workload.unchanged and number:
             old = jobs[each.name]
