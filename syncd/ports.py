@@ -1,4 +1,4 @@
-"""The ports of the engine: what it needs from a source, from the mirror on disk and from the catalogue.
+"""The ports of the engine: what it needs from a source, from the mirror on disk, the catalogue and a publisher.
 
 The docstrings are the contract; tests/conformance holds every adapter to it.
 """
@@ -6,7 +6,7 @@ The docstrings are the contract; tests/conformance holds every adapter to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import (
@@ -112,6 +112,41 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End all connections; safe to repeat, and from another thread to make a blocked call end."""
+
+
+class Hint(NamedTuple):
+    """Something may have changed in these directories; None: anywhere (overflow, a new watch): look at everything."""
+
+    directories: frozenset[RelPath] | None
+
+
+class HintSource(Protocol):
+    """Tells of changes at the source as they happen. Every hint may be wrong, doubled or late, and any may be missing.
+
+    Nothing is locked against the source's users, and no handle is left open after close().
+    """
+
+    def watch(self, tell: Callable[[Hint], None]) -> None:
+        """Call `tell` for changes until close(); blocks, and runs in a thread of its own.
+
+        The first call of `tell` is Hint(None), once watching has begun: what changed before is not told. Where a
+        connection is lost it is made again (with pauses, capped at 60 s), followed by Hint(None). Directories that do
+        not exist are left out. `tell` returns at once and does not raise.
+        Raises: SourceUnavailable when this source cannot tell of changes at all (message says why), SourceAuthFailed.
+        """
+
+    def focus(self, directories: Sequence[RelPath]) -> None:
+        """Watch these directories most closely, the most important first, as many as the adapter's cap allows.
+
+        From any thread, at any time; replaces the last call's. Changes made on the server itself are told of these.
+        """
+
+    @property
+    def state(self) -> str:
+        """Say in a few words how watching goes: "on", "off: why", "partly: why"; for status."""
+
+    def close(self) -> None:
+        """End watch(); safe to repeat, and from another thread."""
 
 
 # --- mirror on disk --------------------------------------------------------------------------------------------------
@@ -428,3 +463,53 @@ class MirrorCatalogue(Protocol):
         """Return the paths that `syncd approve` let through and that have not been carried out."""
 
     def close(self) -> None: ...
+
+
+# --- announcements ---------------------------------------------------------------------------------------------------
+
+
+class Publisher(Protocol):
+    """Takes announcements; used by one thread (close() by any). Connects when first needed.
+
+    topic and bodies are as on the wire (core.wire). Every call ends by its deadline.
+    """
+
+    connections: int
+    """How many connections have been made so far: what an earlier one took may be lost when this rises."""
+
+    def publish(self, topic: str, bodies: Sequence[bytes]) -> None:
+        """Return once all bodies were accepted, in their order.
+
+        Raises: PublishFailed when it is not certain that all were: none, some or all of them may have arrived, so that
+                all are to be sent again. The connection is given up then; the next call makes a new one.
+        """
+
+    def close(self) -> None:
+        """End the connection; safe to repeat, and from another thread to make a blocked call end."""
+
+
+# --- who holds what --------------------------------------------------------------------------------------------------
+
+
+class RegistryEntry(NamedTuple):
+    """One file that a host holds (or, removed, does not hold any more), for the registry."""
+
+    mirror: str
+    server_path: str
+    size: int
+    sha256: str
+    generation: int
+    removed: bool
+
+
+class Registry(Protocol):
+    """Where people and dashboards see which host holds what. Never on the critical path: nothing waits for it."""
+
+    def beat(self, host: dict[str, Any]) -> None:
+        """Store this host's document (id, name, version, mirrors with state and counts, at). Raises PublishFailed."""
+
+    def record(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
+        """Store what changed, in order; idempotent. Raises PublishFailed."""
+
+    def close(self) -> None:
+        """End the connection; safe to repeat."""

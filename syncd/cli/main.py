@@ -44,14 +44,22 @@ VERBS = {
     "secret": Verb("Set up", "secret", "replace the password of a mirror", needs_settings=False),
     "doctor": Verb("Set up", "doctor", "check every hop from here to the share", needs_settings=False),
     "run-once": Verb("Mirror", "run_once", "bring the mirrors up to date, once"),
+    "run": Verb("Mirror", "run", "keep the mirrors up to date (the daemon)"),
     "status": Verb("Mirror", "status", "show how the mirrors are"),
     "verify": Verb("Mirror", "verify", "re-hash what is held, and compare it with the source"),
     "approve": Verb("Mirror", "approve", "let changes through that were held back"),
+    "pause": Verb("Mirror", "pause", "leave mirrors alone for some time"),
+    "resume": Verb("Mirror", "resume", "go on with paused mirrors"),
     "why": Verb("Look closer", "why", "tell everything known about one path"),
     "runs": Verb("Look closer", "runs", "show the reports of past runs"),
     "manifest": Verb("Look closer", "manifest", "print what is held, for sha256sum -c"),
+    "events": Verb("Look closer", "events", "follow what becomes ready, is updated or removed"),
+    "where": Verb("Look closer", "where", "tell which hosts hold a file"),
+    "hosts": Verb("Look closer", "hosts", "list the hosts that mirror, and how they are"),
+    "announce": Verb("Tidy up", "announce", "send announcements again"),
     "trash": Verb("Tidy up", "trash", "list, restore or purge removed files"),
     "forget": Verb("Tidy up", "forget", "forget a mirror that is no longer configured"),
+    "service": Verb("Service", "service", "install syncd as a service that starts by itself", needs_settings=False),
 }
 
 

@@ -251,6 +251,9 @@ NSQ = (
     Key("address_map", _plain(_address_map), {}, 'What nsqlookupd says -> what to dial; `"*:4150"` maps any host.',
         example='{ "172.12.0.132:4150" = "127.0.0.1:4150" }'),
     Key("allow_direct", _plain(values.boolean), False, "Dial addresses from nsqlookupd that address_map does not map."),
+    Key("prefetch_tasks", _plain(values.boolean), True, "Look at the tasks that wait in the queue, and fetch their "
+        "files before the rest."),
+    Key("task_topic", _plain(values.nsq_name), "bulk_ocr_file_tasks", "Topic of the OCR tasks."),
 )  # fmt: skip
 
 MONGO = (

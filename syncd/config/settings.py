@@ -74,6 +74,8 @@ class NsqSettings(NamedTuple):
     announce: str
     address_map: dict[str, Address]
     allow_direct: bool
+    prefetch_tasks: bool
+    task_topic: str
 
 
 class MongoSettings(NamedTuple):

@@ -12,6 +12,7 @@ SyncdError                 scope (what it stops), transient, exit_code, hint
 |                          PathUnsafe, PathCollision FILE; TargetUnusable PROCESS 2
 |- CatalogueError          PROCESS 15   CatalogueDamaged, CatalogueTooNew
 |- PublishFailed           RUN transient (the outbox keeps the row)
+|- RunStopped              RUN 143 (the daemon ends; what has arrived is committed)
 
 Adapters translate foreign exceptions by one table in one place, always ``from exc``. Only the engine catches FILE,
 only the daemon catches RUN, only ``main`` catches all. A message says what failed, where and why; the hint is the
@@ -253,3 +254,12 @@ class PublishFailed(SyncdError):
     scope = Scope.RUN
     transient = True
     reason = Reason.PUBLISH_FAILED
+
+
+class RunStopped(SyncdError):
+    """The run was asked to stop: what had arrived is committed, the rest is for the next run."""
+
+    scope = Scope.RUN
+    transient = True
+    exit_code = 143
+    reason = Reason.STOPPED

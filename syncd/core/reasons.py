@@ -67,6 +67,12 @@ class Reason(StrEnum):
     CATALOGUE = "catalogue"
     CONFIG = "config"
     PUBLISH_FAILED = "publish_failed"
+    STOPPED = "stopped"
+    # why the resolver does not give a path
+    NOT_LISTED = "not_listed"
+    NEVER_LISTED = "never_listed"
+    AMBIGUOUS = "ambiguous"
+    NO_MIRROR = "no_mirror"
     BUG = "bug"
 
 
@@ -145,6 +151,14 @@ MEANING: dict[Reason, tuple[str, str]] = {
     Reason.CATALOGUE: ("the catalogue cannot be used", "syncd doctor"),
     Reason.CONFIG: ("the configuration cannot be used", "syncd doctor"),
     Reason.PUBLISH_FAILED: ("nsqd did not take the announcement; it is kept", "syncd doctor"),
+    Reason.STOPPED: ("the run was asked to stop; the next one goes on from there", ""),
+    Reason.NOT_LISTED: (
+        "not on the source as of the last complete look",
+        "compare the spelling with the source; if it was added since: " + _RUN,
+    ),
+    Reason.NEVER_LISTED: ("the mirror has not had a complete look at its source yet", "syncd status"),
+    Reason.AMBIGUOUS: ("the path may mean files of several mirrors", "say the mirror's name in front of the path"),
+    Reason.NO_MIRROR: ("a collection that is not mirrored here", "add a [[mirror]] for it to the configuration"),
     Reason.BUG: ("a fault in syncd itself", "report it, with the output of: syncd doctor --bundle FILE"),
 }
 """What each reason means, and the operator's next step ("" = nothing to do)."""

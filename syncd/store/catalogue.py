@@ -134,6 +134,7 @@ class Catalogue(CatalogueReads):
                 "approvals",
                 "runs",
                 "notes",
+                "leases",
             ):
                 db.execute(f"DELETE FROM {table} WHERE mirror_id = ?", row)
             db.execute("DELETE FROM mirrors WHERE id = ?", row)

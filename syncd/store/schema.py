@@ -28,6 +28,8 @@ APPLICATION_ID = 0x73796E63
 # records.packed        see sql.pack_record(); hex(substr(packed, 65)) is the SHA-256.
 # feed                  one row: the next number of the outbox, and the number up to which all is published.
 # intents               one row a group, since it comes and goes as one: its ids, and the intents as JSON.
+# runs.announce_after   the announcement after which the message that closes the run is due; NULL: nothing to say.
+# leases.pin            the folder below .syncd/pins; leases of one version share it. boot: which start of the machine.
 # approvals             what a run was refused (approved 0), and what of it a person let through (1).
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -153,6 +155,25 @@ CREATE TABLE notes (
 ) WITHOUT ROWID;
 """
 
+_LEASES = """
+ALTER TABLE runs ADD COLUMN announce_after INTEGER;
+
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY,
+    mirror_id INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    pin TEXT NOT NULL,
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    ttl_s REAL NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    boot TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
 TABLES = (
     "meta",
     "mirrors",
@@ -168,6 +189,7 @@ TABLES = (
     "runs",
     "run_days",
     "notes",
+    "leases",
 )
 
 
@@ -180,7 +202,13 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO feed (next_seq, published_through) VALUES (?, ?)", (first, first - 1))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_create_tables,)
+def _add_leases(connection: sqlite3.Connection) -> None:
+    """Version 2: leases, and the messages that close runs."""
+    for statement in _LEASES.split(";"):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_create_tables, _add_leases)
 
 
 def create(path: Path, app_version: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:

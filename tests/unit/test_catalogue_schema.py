@@ -36,6 +36,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "catalogue.db"
 
 
+NOW = len(schema.MIGRATIONS)
+
+
 def upgrade(path: Path, *more: schema.Migration, version: str = "9.9") -> None:
     with closing(connect_writer(path)) as connection:
         schema.upgrade(connection, path, version, (*schema.MIGRATIONS, *more))
@@ -47,7 +50,7 @@ def ask(path: Path, question: str) -> list[tuple[object, ...]]:
 
 
 def test_a_new_catalogue_says_who_wrote_it(path: Path) -> None:
-    assert ask(path, "PRAGMA user_version") == [(1,)]
+    assert ask(path, "PRAGMA user_version") == [(NOW,)]
     meta = dict(ask(path, "SELECT key, value FROM meta"))
     assert meta["written_by"] == "1.2.3"
     assert str(meta["created_at"]).startswith("20")
@@ -56,11 +59,11 @@ def test_a_new_catalogue_says_who_wrote_it(path: Path) -> None:
 
 def test_each_step_is_preceded_by_a_copy(path: Path) -> None:
     upgrade(path, add_colour, paint)
-    assert ask(path, "PRAGMA user_version") == [(3,)]
+    assert ask(path, "PRAGMA user_version") == [(NOW + 2,)]
     assert ask(path, "SELECT name, colour FROM mirrors") == [("M", "blue")]
     assert ask(path, "SELECT value FROM meta WHERE key = 'written_by'") == [("9.9",)]
-    first, second = path.with_name("catalogue.db.v1.bak"), path.with_name("catalogue.db.v2.bak")
-    assert ask(first, "PRAGMA user_version") == [(1,)]
+    first, second = (path.with_name(f"catalogue.db.v{NOW + step}.bak") for step in (0, 1))
+    assert ask(first, "PRAGMA user_version") == [(NOW,)]
     assert ask(first, "SELECT count(*) FROM records") == [(1,)]
     assert ask(second, "SELECT colour FROM mirrors") == [("red",)]
     assert first.stat().st_mode & 0o777 == 0o600
@@ -74,7 +77,7 @@ def test_nothing_is_copied_where_nothing_is_to_be_done(path: Path) -> None:
 def test_a_step_that_fails_leaves_the_catalogue_as_before_it(path: Path) -> None:
     with pytest.raises(CatalogueError, match="no paint"):
         upgrade(path, add_colour, paint_and_fail)
-    assert ask(path, "PRAGMA user_version") == [(2,)]
+    assert ask(path, "PRAGMA user_version") == [(NOW + 1,)]
     assert ask(path, "SELECT colour FROM mirrors") == [("red",)]
     upgrade(path, add_colour, paint)
     assert ask(path, "SELECT colour FROM mirrors") == [("blue",)]
@@ -84,7 +87,7 @@ def test_a_newer_catalogue_is_left_alone(path: Path) -> None:
     upgrade(path, add_colour)
     before = path.read_bytes()
     for open_ in (lambda: Catalogue.open(path, app_version="1.2.3"), lambda: open_readonly(path)):
-        with pytest.raises(CatalogueTooNew, match=r"syncd 9\.9 \(schema 2\)") as caught:
+        with pytest.raises(CatalogueTooNew, match=rf"syncd 9\.9 \(schema {NOW + 1}\)") as caught:
             open_()
         assert caught.value.exit_code == 15
         assert "syncd 9.9" in caught.value.hint
@@ -95,7 +98,7 @@ def test_an_older_catalogue_is_not_read_before_it_is_brought_up_to_date(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_colour))
-    monkeypatch.setattr(schema.check, "__kwdefaults__", {"newest": 2})
+    monkeypatch.setattr(schema.check, "__kwdefaults__", {"newest": NOW + 1})
     with pytest.raises(CatalogueError, match="older syncd") as caught:
         open_readonly(path)
     assert not isinstance(caught.value, CatalogueDamaged)

@@ -98,7 +98,7 @@ def test_after_a_run_it_tells_of_catalogue_and_target_and_writes_nothing(
     before = tree(tmp_path)
     told = doctor()
     assert (told["code"], told["state"]) == (0, "ok")
-    assert told["by"][None, "catalogue"]["seen"] == "schema 1, 2 files in 1 mirror"
+    assert told["by"][None, "catalogue"]["seen"] == "schema 2, 2 files in 1 mirror"
     assert told["by"][None, "announcements"]["seen"].startswith("2 owed")
     assert "is this mirror's" in told["by"]["B", "target"]["seen"]
     assert "(probed)" in told["by"]["B", "hard links"]["seen"]

@@ -1,0 +1,1 @@
+"""The daemon: schedule, change hints, lock, signals, sd_notify."""

@@ -1,0 +1,1 @@
+"""Where announcements go: nsqd, or the embedded spool."""

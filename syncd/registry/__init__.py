@@ -1,0 +1,1 @@
+"""Which host holds what, in MongoDB, for people and dashboards."""
