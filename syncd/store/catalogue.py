@@ -21,7 +21,7 @@ from syncd.core.model import Fact, Intent, Partial, RelPath, Unheld
 from syncd.core.paths import parents
 from syncd.store import schema
 from syncd.store.catalogue_commit import Change, distinct
-from syncd.store.catalogue_reads import CatalogueReads, MirrorReads
+from syncd.store.catalogue_reads import WHOLE_RUN, CatalogueReads, MirrorReads
 from syncd.store.findings import SqliteFindings
 from syncd.store.sql import (
     Reader,
@@ -339,6 +339,8 @@ class SqliteMirrorCatalogue(MirrorReads):
         finished_at: str,
         findings: SqliteFindings | None = None,
         failures: Iterable[Unheld] = (),
+        partial: bool = False,
+        keep: bool = True,
     ) -> None:
         """Write what a run ended with, in one transaction. Times are ISO 8601 UTC.
 
@@ -348,25 +350,32 @@ class SqliteMirrorCatalogue(MirrorReads):
                   of the source, an approval of a path that is no longer absent or changed drops out, and what another
                   run was refused is halted no more. They are closed.
         failures: what was listed and could not be fetched.
+        partial:  the run looked at some directories only (after a hint): first absences and what is unheld there are
+                  noted, nothing else is concluded, and it is no look at the whole source.
+        keep:     False writes no row for the run itself (it changed nothing that anybody would look for).
         """
         with self._catalogue.transaction() as db:
-            if findings is not None:
+            if findings is not None and partial:
+                self._take_over_part(db, findings, finished_at)
+            elif findings is not None:
                 self._take_over(db, findings, finished_at)
             for chunk in chunks(self._unheld_row(unheld, finished_at, run_id) for unheld in failures):
                 write_batches(db, _NOTE_UNHELD, chunk)
-            if findings is not None:
+            if findings is not None and not partial:
                 db.execute("DELETE FROM unheld WHERE mirror_id = ? AND run_id <> ?", (self.id, run_id))
                 db.execute("UPDATE mirrors SET listed_at = ? WHERE id = ?", (started_at, self.id))
                 if exit_code in _FINISHED:
                     db.execute("UPDATE mirrors SET last_success = ? WHERE id = ?", (finished_at, self.id))
-            row = (run_id, self.id, started_at, finished_at, state, exit_code, json.dumps(report))
-            _note_run(db, self.id, row)
+            if keep:
+                row = (run_id, self.id, started_at, finished_at, state, exit_code, json.dumps(report))
+                _note_run(db, self.id, row)
             if _note_day(db, finished_at[:10]):
                 _trim_tombstones(db, datetime.fromisoformat(finished_at))
         if findings is not None:
             findings.close()
 
-    def _take_over(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
+    def _take_over_part(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
+        """First absences, what was seen again, what is unheld, new folders."""
         run_id = findings.run_id
         for chunk in chunks(findings.newly_absent()):
             db.executemany(_MARK_ABSENT, ((run_id, *names) for names in by_directory(chunk)))
@@ -374,6 +383,12 @@ class SqliteMirrorCatalogue(MirrorReads):
             db.executemany(_MARK_ABSENT, (("", *names) for names in by_directory(chunk)))
         for rows in chunks((self.id, *unheld, 1, at, run_id) for unheld in findings.still_unheld()):
             write_batches(db, _NOTE_UNHELD, rows)
+        for new in chunks(findings.folders_new()):
+            self._catalogue.directory_ids(self.id, set(new), make=True)
+
+    def _take_over(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
+        run_id = findings.run_id
+        self._take_over_part(db, findings, at)
         db.execute("DELETE FROM approvals WHERE mirror_id = ? AND approved = 0 AND run_id <> ?", (self.id, run_id))
         settled = json.dumps([path for path in self.approved() if not findings.concerns(path)])
         drop = "DELETE FROM approvals WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"
@@ -381,13 +396,11 @@ class SqliteMirrorCatalogue(MirrorReads):
         self._take_over_folders(db, findings)
 
     def _take_over_folders(self, db: sqlite3.Connection, findings: SqliteFindings) -> None:
-        """Absent folders go where nothing is held at or below them; listed ones come."""
+        """Absent folders go where nothing is held at or below them."""
         self._catalogue.forget_directory_ids()
         for path in findings.folders_gone():
             rows = db.execute(_SUBTREE, (self.id, path, *below(path))).fetchone()
             db.executemany(_REMOVE_EMPTY, ((directory_id,) for directory_id in json.loads(rows[0])))
-        for new in chunks(findings.folders_new()):
-            self._catalogue.directory_ids(self.id, set(new), make=True)
 
     def _unheld_row(self, unheld: Unheld, at: str, run_id: str) -> Row:
         path, detail = storable(unheld.path), storable(unheld.detail)
@@ -404,15 +417,16 @@ def _plain(intent: Intent) -> Row:
 
 
 def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:
-    """Write a run's row; only the latest KEPT_RUNS of the mirror are kept."""
+    """Write a run's row; only the latest KEPT_RUNS of the mirror are kept, and its last whole one."""
     db.execute(
         """INSERT OR REPLACE INTO runs (run_id, mirror_id, started_at, finished_at, state, exit_code, report)
            VALUES (?, ?, ?, ?, ?, ?, ?)""",
         row,
     )
     db.execute(
-        """DELETE FROM runs WHERE mirror_id = ?1 AND seq <= (
-               SELECT seq FROM runs WHERE mirror_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)""",
+        f"""DELETE FROM runs WHERE mirror_id = ?1 AND seq <= (
+               SELECT seq FROM runs WHERE mirror_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
+            AND seq <> coalesce((SELECT max(seq) FROM runs AS r WHERE mirror_id = ?1 AND {WHOLE_RUN}), -1)""",
         (mirror_id, KEPT_RUNS),
     )
 

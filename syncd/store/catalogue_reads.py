@@ -99,6 +99,8 @@ _OLDEST_OWED = """SELECT o.at FROM outbox AS o WHERE o.seq > (SELECT published_t
                   AND o.published_at IS NULL"""
 _RUN = """SELECT r.run_id, m.name, r.started_at, r.finished_at, r.state, r.exit_code, r.report
           FROM runs AS r JOIN mirrors AS m ON m.id = r.mirror_id"""
+WHOLE_RUN = "coalesce(json_extract(r.report, '$.kind'), '') <> 'hint'"
+"""Of runs AS r: not one that looked at a few directories after a hint."""
 _UNHELD = "path, reason, detail, size, mtime_ns, attempts, since"
 
 
@@ -252,8 +254,11 @@ class MirrorReads:
         return _made(_run, rows)
 
     def last_run(self) -> RunRow | None:
-        """Return the newest run."""
-        return next(iter(self.runs(1)), None)
+        """Return the newest run that was not one after a hint."""
+        rows = self._reader.rows(
+            f"{_RUN} WHERE r.mirror_id = ? AND {WHOLE_RUN} ORDER BY r.seq DESC LIMIT 1", (self.id,)
+        )
+        return next(iter(_made(_run, rows)), None)
 
     def owed(self) -> Owed:
         """Return what of this mirror has not been announced yet."""
