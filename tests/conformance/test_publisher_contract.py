@@ -203,7 +203,7 @@ def test_away_is_a_failure_in_bounded_time_and_a_new_connection_is_counted(
         service.up()
     publisher.publish(service.topic, [b"2", b"3"])
     assert publisher.connections == 2
-    assert service.arrived() == [b"1", b"2", b"3"]
+    assert sorted(service.arrived()) == [b"1", b"2", b"3"]  # nsqd mixes what it has on disk with what is new
 
 
 @REMOTE
