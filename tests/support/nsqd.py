@@ -167,10 +167,10 @@ class NsqdServer(_Server):
         with Consumer(self.tcp_port, topic, channel) as consumer:
             return consumer.take(count, within_s)
 
-    def take_all(self, topic: str, channel: str) -> list[bytes]:
-        """Read and finish what a channel has, until half a second brings no more."""
+    def take_all(self, topic: str, channel: str, *, quiet_s: float = 0.5) -> list[bytes]:
+        """Read and finish what a channel has, until `quiet_s` brings no more."""
         with Consumer(self.tcp_port, topic, channel) as consumer:
-            return consumer.take(1 << 30, 0.5, quiet=True)
+            return consumer.take(1 << 30, quiet_s, quiet=True)
 
 
 class Consumer:
