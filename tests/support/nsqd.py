@@ -179,7 +179,9 @@ class Consumer:
     def __init__(self, port: int, topic: str, channel: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self._buffer = b""
-        self._socket.sendall(f"  V2SUB {topic} {channel}\nRDY 2500\n".encode())
+        wishes = b'{"output_buffer_size": -1, "output_buffer_timeout": -1}'  # nsqd waits 250 ms for more, else
+        self._socket.sendall(b"  V2IDENTIFY\n" + struct.pack(">i", len(wishes)) + wishes)
+        self._socket.sendall(f"SUB {topic} {channel}\nRDY 2500\n".encode())
 
     def take(self, count: int, within_s: float, *, quiet: bool = False) -> list[bytes]:
         """Read and finish messages, in the order in which nsqd sends them; quiet: the time counts from the last."""
