@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,15 +13,16 @@ from typing import Any
 from syncd.app.site import Site, new_run_id, write_manifest
 from syncd.app.wiring import rules_of
 from syncd.config.settings import MirrorSettings
-from syncd.core.errors import SyncdError
+from syncd.core.errors import RunStopped, SyncdError
 from syncd.core.model import Dropped, Fingerprint, RelPath
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
-from syncd.engine.rules import RunOptions
+from syncd.engine.rules import RunOptions, Sharing
 from syncd.engine.run import MirrorRun, Outcome, utc_text
 from syncd.ports import Mirror, MirrorCatalogue
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
 from syncd.store.manifest import ManifestIndex
+from syncd.store.mirror import DiskMirror
 from syncd.store.reading import open_readonly
 from syncd.store.state import Host
 
@@ -121,23 +122,41 @@ class Running(Site):
     ) -> None:
         facts = catalogue.mirror(settings.name)
         started_at = utc_text(self._clock.now_ns())
-        try:
-            mirror = self._open_target(settings, host, facts, new_target=new_target, take_over=take_over)
-        except SyncdError as error:
-            report.error, report.started_at = error, started_at
-            self._record(facts, Outcome(report, None, [], started_at))
-            return
-        try:
+        with ExitStack() as stack:
+            try:
+                mirror = stack.enter_context(self._target(settings, host, facts, new_target, take_over))
+            except SyncdError as error:
+                report.error, report.started_at = error, started_at
+                self._record(facts, Outcome(report, None, [], started_at))
+                return
             if new_target:
                 self._start_over(facts, report.run_id)
             outcome = self._execute(settings, options, mirror, facts, report)
             if outcome.held_back:
                 facts.hold(report.run_id, outcome.held_back)
             self._record(facts, outcome)
-            self._expire_trash(catalogue, mirror, settings.trash_days)
-            write_manifest(mirror, facts)
+            if options.whole:
+                self._expire_trash(catalogue, mirror, settings.trash_days)
+            if not options.hinted:
+                write_manifest(mirror, facts)
+
+    @contextmanager
+    def _target(
+        self, settings: MirrorSettings, host: Host, facts: SqliteMirrorCatalogue, new_target: bool, take_over: bool
+    ) -> Iterator[DiskMirror]:
+        """Open the target for one run."""
+        mirror = self._open_target(settings, host, facts, new_target=new_target, take_over=take_over)
+        try:
+            yield mirror
         finally:
             mirror.close()
+
+    def _sharing(self, name: str) -> Sharing | None:  # noqa: ARG002 - the daemon's answer depends on the mirror
+        """Return what a run of this mirror shares with other work; a run by hand has it for itself."""
+        return None
+
+    def _begins(self, run: MirrorRun) -> None:
+        """Tell of a run before it executes (the daemon keeps it, to be able to stop it)."""
 
     def _start_over(self, facts: SqliteMirrorCatalogue, run_id: str) -> None:
         """Hold nothing any more: what lies in the target is then compared and adopted, the rest fetched."""
@@ -157,7 +176,10 @@ class Running(Site):
         source = self._source_of(settings)
         digest, close_index = _manifest_digest(mirror, facts)
         try:
-            return MirrorRun(rules_of(settings), options, source, mirror, facts, report, digest, self._clock).execute()
+            sharing = self._sharing(settings.name)
+            run = MirrorRun(rules_of(settings), options, source, mirror, facts, report, digest, self._clock, sharing)
+            self._begins(run)
+            return run.execute()
         finally:
             source.close()
             close_index()
@@ -175,6 +197,8 @@ class Running(Site):
             started_at=report.started_at,
             finished_at=outcome.finished_at,
             findings=outcome.findings,  # type: ignore[arg-type] # facts.findings() made them
+            partial=report.hinted,
+            keep=report.changed or not (report.hinted or report.exit_code == RunStopped.exit_code),
         )
 
     def _expire_trash(self, catalogue: Catalogue, mirror: Mirror, trash_days: int) -> None:

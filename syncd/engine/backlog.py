@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncd.core.model import Record, Wanted
@@ -12,6 +13,7 @@ from syncd.core.reasons import Reason
 
 MAX_WAITING = 20_000
 MAX_ATTEMPTS = 2
+YIELD_STEP_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class Fetch(Wanted):
 class Backlog:
     """A FetchQueue: a heap by rank, then newest first. put() waits while it is full: a scan cannot outrun it."""
 
-    def __init__(self, limit: int = MAX_WAITING) -> None:
+    def __init__(self, limit: int = MAX_WAITING, yielding: Callable[[], bool] | None = None) -> None:
+        """yielding: while it says so nothing is given out: others go first."""
         self._heap: list[tuple[int, int, int, Fetch]] = []
         self._changed = threading.Condition()
         self._limit = limit
+        self._yielding = yielding
         self._count = 0
         self._closed = False
         self._aborted = False
@@ -50,6 +54,10 @@ class Backlog:
 
     def take(self, wait_s: float) -> Fetch | None:
         """Return the most urgent; None when nothing came within `wait_s`."""
+        if self._yielding is not None and self._yielding() and not self._closed_empty():
+            wait_s -= self._let_others_go_first(wait_s)
+            if self._yielding():
+                return None
         with self._changed:
             if not self._heap and wait_s > 0 and not self._closed:
                 deadline = time.monotonic() + wait_s
@@ -64,6 +72,16 @@ class Backlog:
             if len(self._heap) == self._limit - 1:
                 self._changed.notify_all()
             return fetch
+
+    def _let_others_go_first(self, wait_s: float) -> float:
+        """Wait while somebody else is more urgent, at most `wait_s`; return for how long."""
+        started = time.monotonic()
+        while self._yielding is not None and self._yielding() and (spent := time.monotonic() - started) < wait_s:
+            time.sleep(min(YIELD_STEP_S, wait_s - spent))
+        return time.monotonic() - started
+
+    def _closed_empty(self) -> bool:
+        return self._closed and not self._heap
 
     @property
     def closed(self) -> bool:

@@ -47,14 +47,22 @@ class Committer:
     """Turns arrivals, retires and moves into durable facts. Each method is one writer at a time (a lock)."""
 
     def __init__(
-        self, mirror: Mirror, catalogue: MirrorCatalogue, report: Report, batch: str, now_ms: Callable[[], int]
+        self,
+        mirror: Mirror,
+        catalogue: MirrorCatalogue,
+        report: Report,
+        batch: str,
+        now_ms: Callable[[], int],
+        writing: threading.RLock | None = None,
     ) -> None:
+        """writing: the lock that other committers of the same mirror use too; None: there are no others."""
         self._mirror = mirror
         self._catalogue = catalogue
         self._report = report
         self._batch = batch
         self._now_ms = now_ms
-        self._writing = threading.Lock()
+        self._shared = writing is not None
+        self._writing = writing or threading.RLock()
         self._serial = itertools.count(1)
         self.last_sync_s = 0.0
 
@@ -85,7 +93,7 @@ class Committer:
         facts: list[Fact] = []
         fresh = []
         for arrived in arrivals:
-            fetch, held = arrived.fetch, arrived.fetch.held
+            fetch, held = arrived.fetch, self._held_now(arrived.fetch)
             if arrived.local is not None:
                 facts.append(Held(fetch.path, fetch.fingerprint, arrived.sha256, arrived.local))
                 self._report.adopted += 1
@@ -99,6 +107,10 @@ class Committer:
             else:
                 fresh.append((arrived, arrived.staged))
         return facts, fresh
+
+    def _held_now(self, fetch: Fetch) -> Record | None:
+        """Return the record as the fetch was planned by; where others commit too, as it is by now."""
+        return self._catalogue.record(fetch.path) if self._shared else fetch.held
 
     def _intact(self, path: RelPath, held: Record) -> bool:
         try:
@@ -147,6 +159,7 @@ class Committer:
                     full = error
             else:
                 promoted += 1
+                self._report.replaced += fetch.held is not None
                 facts.append(Held(fetch.path, fetch.fingerprint, arrived.sha256, local))
                 if not fetch.fingerprint.size:
                     self._report.zero_byte += 1

@@ -14,7 +14,7 @@ from syncd.core.model import Fingerprint, Record, RelPath
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts
 from syncd.engine.report import Report
-from syncd.engine.rules import MirrorRules
+from syncd.engine.rules import MirrorRules, RunOptions
 from syncd.engine.scan import Scan, arrival_reason
 from syncd.ports import Findings, Mirror, MirrorCatalogue
 
@@ -30,6 +30,7 @@ class Judgement:
     def __init__(
         self,
         rules: MirrorRules,
+        options: RunOptions,
         mirror: Mirror | None,
         catalogue: MirrorCatalogue,
         findings: Findings,
@@ -38,6 +39,8 @@ class Judgement:
         report: Report,
     ) -> None:
         self._rules = rules
+        self._hinted = bool(options.hinted)
+        self._replaced_before = options.replaced_before
         self._mirror = mirror
         self._catalogue = catalogue
         self._findings = findings
@@ -48,8 +51,15 @@ class Judgement:
         self.held_back: list[HeldBack] = []
 
     def carry_out(self) -> None:
-        """Judge and act. Raises SourceForeign (nothing done); notes TooManyRetires in the report and goes on."""
+        """Judge and act. Raises SourceForeign (nothing done); notes TooManyRetires in the report and goes on.
+
+        After a hint nothing is retired, flipped or pruned, and what the guard would hold back is left: the whole run
+        that `report.whole_run_needed` asks for judges it.
+        """
         verdict = guard.judge(self._census(), self._rules.caps)
+        if self._hinted:
+            self._carry_out_hinted(verdict)
+            return
         if verdict.foreign:
             raise SourceForeign(
                 f"{self._rules.name}: {verdict.message}",
@@ -68,16 +78,29 @@ class Judgement:
         self._retire(verdict)
         self._prune()
 
+    def _carry_out_hinted(self, verdict: guard.Verdict) -> None:
+        flips = any(True for _ in self._findings.flips())
+        self._report.whole_run_needed = flips or not verdict.replacements
+        self._rename()
+        self._respell()
+        if not flips:
+            self._bring_in()
+        if verdict.replacements:
+            self._replace(verdict)
+        self._acts.make_folders(self._scan.left.missing_folders)
+        self._report.absent = sum(1 for _ in self._findings.absences(confirmed=False))
+
     def _census(self) -> guard.Census:
         counted, findings = self._scan.census, self._findings
         flips = sum(1 for _ in findings.flips())
+        listed = counted.held if self._hinted else counted.listed + sum(1 for _ in findings.renames())
         return guard.Census(
             held=counted.held,
-            listed=counted.listed + sum(1 for _ in findings.renames()),
+            listed=listed,
             arriving=counted.arriving,
             retires=findings.count_absences(confirmed=True) + flips,
             approved_retires=self._count_approved(path for path, _ in self._leaving()),
-            replacements=findings.count_replacements(),
+            replacements=findings.count_replacements() + self._replaced_before,
             approved_replacements=self._count_approved(path for path, _ in findings.replacements()),
         )
 

@@ -69,6 +69,14 @@ class Report:
     foreigners: list[str] = field(default_factory=list)
     plan: list[Step] | None = None
     error: SyncdError | None = None
+    hinted: bool = False
+    whole_run_needed: bool = False
+    replaced: int = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run did something that others may want to know."""
+        return bool(self.fetched or self.adopted or self.renamed or self.retired or self.failed)
 
     @property
     def state(self) -> str:
@@ -130,6 +138,8 @@ class Report:
             "refusals": [problem.as_json() for problem in self.refusals],
             "started_at": self.started_at,
         }
+        if self.hinted:
+            result["kind"] = "hint"
         if self.plan is not None:
             result["plan"] = [step.as_json() for step in self.plan]
         if self.error is not None:

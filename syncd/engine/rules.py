@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +34,30 @@ class MirrorRules(NamedTuple):
 
 
 class RunOptions(NamedTuple):
-    """How one run was asked for. only: paths or folders; nothing outside them is looked at, nothing is retired."""
+    """How one run was asked for.
+
+    only: paths or folders; nothing outside them is looked at, nothing is retired. hinted: directories that a hint
+    named; these alone are listed (and folders below them that are new), nothing is retired. replaced_before: how many
+    held files were replaced after hints since the last whole run: the guard counts them in.
+    """
 
     dry_run: bool = False
     only: tuple[RelPath, ...] = ()
+    hinted: tuple[RelPath, ...] = ()
+    replaced_before: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run looks at the whole source, so that it may conclude that something is gone."""
+        return not (self.only or self.hinted)
+
+
+class Sharing(NamedTuple):
+    """What a run shares with other work on the same mirror at the same time (on-demand fetches, leases, checks).
+
+    writing: held while final names change and facts are committed. yielding: says that somebody waits for a file, so
+    that the run takes no new ones.
+    """
+
+    writing: threading.RLock
+    yielding: Callable[[], bool]

@@ -16,7 +16,7 @@ from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
 from syncd.engine.commit import Committer
 from syncd.engine.judgement import HeldBack, Judgement
 from syncd.engine.report import Report
-from syncd.engine.rules import MirrorRules, RunOptions
+from syncd.engine.rules import MirrorRules, RunOptions, Sharing
 from syncd.engine.scan import Scan
 from syncd.engine.space import Space
 from syncd.engine.transfer import Transfer
@@ -60,7 +60,10 @@ class MirrorRun:
         report: Report,
         manifest_digest: ManifestDigest,
         clock: Clock | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
+        self._sharing = sharing
+        self._stop: SyncdError | None = None
         self._rules = rules
         self._options = options
         self._source = source
@@ -81,10 +84,23 @@ class MirrorRun:
             return DryActs(self.report, manifest_digest)
         now_ns = self._clock.now_ns
         batch = datetime.fromtimestamp(now_ns() / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ-") + self.report.run_id
-        self._committer = Committer(self._mirror, self._catalogue, self.report, batch, lambda: now_ns() // 1_000_000)
+        writing, yielding = self._sharing or (None, None)
+        self._committer = Committer(
+            self._mirror, self._catalogue, self.report, batch, lambda: now_ns() // 1_000_000, writing
+        )
         space = Space(self._mirror, self._rules.floor, now_ns)
-        self._transfer = Transfer(self._source, self._mirror, self._catalogue, self._committer, space, self.report)
+        self._transfer = Transfer(
+            self._source, self._mirror, self._catalogue, self._committer, space, self.report, yielding=yielding
+        )
         return RealActs(self._rules, self._transfer, self._committer, manifest_digest)
+
+    def stop(self, error: SyncdError) -> None:
+        """End the run early, with `error`: no new files, what has arrived is committed. From any thread."""
+        self._stop = error
+        if self._transfer is not None:
+            self._transfer.abort(error)
+        else:
+            self._source.close()
 
     def execute(self) -> Outcome:
         """Run to the end. An error of scope RUN or PROCESS ends it early and is in the report, not raised."""
@@ -96,12 +112,12 @@ class MirrorRun:
         except SyncdError as error:
             if error.scope is Scope.FILE:
                 raise
-            self._end_early(error)
+            self._end_early(self._stop or error)
         except BaseException:
             self._abort_transfer()
             raise
         self.report.duration_s = time.monotonic() - started
-        findings = self._findings if whole else None
+        findings = self._findings if whole and self._stop is None else None
         if findings is not None:
             for problem in self.report.failures:
                 findings.unheld(Unheld(RelPath(problem.path), problem.reason, problem.detail))
@@ -120,14 +136,18 @@ class MirrorRun:
         scan.flush()
         self.report.not_found.extend(scan.not_found)
         if not self._stopped:
-            judgement = Judgement(self._rules, self._mirror, self._catalogue, findings, scan, self._acts, self.report)
+            judgement = Judgement(
+                self._rules, self._options, self._mirror, self._catalogue, findings, scan, self._acts, self.report
+            )
             try:
                 judgement.carry_out()
             finally:
                 self._held_back = judgement.held_back
         if self._transfer is not None:
             self._transfer.finish()
-        if self._committer is not None and not self._options.only:
+        if self._stop is not None:
+            raise self._stop
+        if self._committer is not None and self._options.whole:
             self._drop_partials(self._committer)
         return not self._options.only and not self._options.dry_run
 
@@ -158,7 +178,7 @@ class MirrorRun:
             self.report,
             self._settled_before_ns,
         )
-        pending = [ROOT]
+        pending = list(self._options.hinted) or [ROOT]
         try:
             for listing in self._source.scan(pending):
                 pending.extend(scan.visit(listing))
@@ -181,7 +201,7 @@ class MirrorRun:
 
     @property
     def _stopped(self) -> bool:
-        return self._transfer is not None and self._transfer.stopped
+        return self._stop is not None or (self._transfer is not None and self._transfer.stopped)
 
     def _look_again(self, scan: Scan, findings: Findings) -> None:
         """Look twice at files that may still be written to; what changes even then waits for a later run."""

@@ -66,6 +66,7 @@ class Scan:
             folds_case=traits is not None and traits.folds_case,
             folds_unicode=traits is not None and traits.folds_unicode,
         )
+        self._hinted = frozenset(options.hinted)
         self._only = frozenset(options.only)
         self._only_seen: set[RelPath] = set()
         self._above_only = frozenset(parent for only in options.only for parent in paths.parents(only))
@@ -88,7 +89,7 @@ class Scan:
         directory = listing.directory
         if not listing.complete:
             self._note_incomplete(listing)
-        held = self._catalogue.held_in(directory) if self.census.held else NOTHING_HELD
+        held = self._catalogue.held_in(directory) if self.census.held or self._hinted else NOTHING_HELD
         entries = sort_entries(listing, self._rules, held.records)
         if self._only:
             self._keep_scope(directory, entries)
@@ -106,7 +107,10 @@ class Scan:
             self._refuse(directory, paths.printable(name), reason)
         for name in listing.undecodable:
             self._refuse(directory, name, Reason.NAME_UNDECODABLE)
-        return [paths.join(directory, name) for name in entries.folders]
+        below = [
+            paths.join(directory, name) for name in entries.folders if not self._hinted or name not in held.folders
+        ]
+        return [folder for folder in below if folder not in self._hinted]
 
     def _note_incomplete(self, listing: Listing) -> None:
         reason = listing.reason or Reason.LISTING_INCOMPLETE
@@ -229,7 +233,7 @@ class Scan:
         return True
 
     def _gate_is_open(self) -> bool:
-        return bool(self._only) or enough_listed(self.census.held, self.census.listed)
+        return bool(self._only or self._hinted) or enough_listed(self.census.held, self.census.listed)
 
     def _waits_for_flip(self, path: RelPath) -> bool:
         return path in self.left.flipped_folders or self._is_below_a_flip(paths.split(path)[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from syncd.core.errors import EntryChanged, MirrorError, SyncdError
@@ -70,7 +71,8 @@ class CheckpointSink:
 class _Inbox:
     """Arrivals on their way to the committer: taken all at once when there are enough, or the first is old enough."""
 
-    def __init__(self) -> None:
+    def __init__(self, age_s: float) -> None:
+        self._age_s = age_s
         self._items: list[Arrived] = []
         self._bytes = 0
         self._first = 0.0
@@ -98,7 +100,7 @@ class _Inbox:
             self._changed.notify_all()
             while True:
                 full = len(self._items) >= self.files or self._bytes >= GROUP_BYTES
-                left = self._first + GROUP_AGE_S - time.monotonic() if self._items else None
+                left = self._first + self._age_s - time.monotonic() if self._items else None
                 if self._items and (full or self._ended or (left is not None and left <= 0)):
                     group, self._items, self._bytes = self._items, [], 0
                     self._busy = True
@@ -130,8 +132,16 @@ class _Inbox:
             self._changed.notify_all()
 
 
+Settled = Callable[[Fetch], None]
+"""Told of each fetch whose group was committed (or that failed, which the report knows)."""
+
+
 class Transfer:
-    """Fetches what is put into `backlog` until finish(). Errors that stop the run are raised from finish()."""
+    """Fetches what is put into `backlog` until finish(). Errors that stop the run are raised from finish().
+
+    settled: for work that goes on without end (files on demand): each group is committed as soon as it can be, what has
+    to be fetched again is queued at once, and `settled` is told of each file. None: a run, which waits for full groups.
+    """
 
     def __init__(
         self,
@@ -141,15 +151,19 @@ class Transfer:
         committer: Committer,
         space: Space,
         report: Report,
+        *,
+        yielding: Callable[[], bool] | None = None,
+        settled: Settled | None = None,
     ) -> None:
-        self.backlog = Backlog()
+        self.backlog = Backlog(yielding=yielding)
+        self._settled = settled
         self._source = source
         self._mirror = mirror
         self._catalogue = catalogue
         self._committer = committer
         self._space = space
         self._report = report
-        self._inbox = _Inbox()
+        self._inbox = _Inbox(GROUP_AGE_S if settled is None else 0.0)
         self._open: dict[RelPath, Staged | CheckpointSink | DigestSink] = {}
         self._reserved: dict[RelPath, tuple[Staged, int]] = {}
         space.unwritten = self._unwritten
@@ -178,8 +192,10 @@ class Transfer:
         if self._error is not None:
             raise self._error
 
-    def abort(self) -> None:
-        """Fetch nothing more; what has arrived is committed."""
+    def abort(self, error: BaseException | None = None) -> None:
+        """Fetch nothing more; what has arrived is committed. error: what finish() raises then. From any thread."""
+        if error is not None:
+            self._stop(error)
         self.backlog.abort()
         self._source.close()
 
@@ -275,7 +291,7 @@ class Transfer:
         if digest == sha256 and local is not None:
             self._inbox.put(Arrived(fetch, sha256, None, local))
         else:
-            self._again.append(replace(fetch, adopt=False))
+            self._fetch_again(replace(fetch, adopt=False))
 
     def _lose(self, fetch: Fetch, error: SyncdError) -> None:
         sink = self._open.pop(fetch.path, None)
@@ -285,15 +301,26 @@ class Transfer:
         if isinstance(error, MirrorError):
             self._lose_locally(fetch, error)
         else:
-            self._report.fail(fetch.path, error.reason, error.message)
+            self._fail(fetch, error)
 
     def _lose_locally(self, fetch: Fetch, error: MirrorError) -> None:
         if stops_run(error):
             raise error
         if fetch.attempts + 1 < MAX_ATTEMPTS:
-            self._again.append(replace(fetch, attempts=fetch.attempts + 1, offset=0))
+            self._fetch_again(replace(fetch, attempts=fetch.attempts + 1, offset=0))
         else:
-            self._report.fail(fetch.path, error.reason, error.message)
+            self._fail(fetch, error)
+
+    def _fail(self, fetch: Fetch, error: SyncdError) -> None:
+        self._report.fail(fetch.path, error.reason, error.message)
+        if self._settled is not None:
+            self._settled(fetch)
+
+    def _fetch_again(self, fetch: Fetch) -> None:
+        if self._settled is not None:
+            self.backlog.put(fetch, wait=False)
+        else:
+            self._again.append(fetch)
 
     def _resume(self, fetch: Fetch) -> Fetch:
         partial = self._catalogue.partial(fetch.path)
@@ -313,11 +340,21 @@ class Transfer:
     def _commit_groups(self) -> None:
         try:
             while group := self._inbox.take():
-                self._again += self._committer.group(group)
+                again = self._committer.group(group)
+                for fetch in again:
+                    self._fetch_again(fetch)
+                if self._settled is not None:
+                    self._tell_settled(group, again)
                 self._fit_groups()
         except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the run's thread
             self._stop(error)
             self._inbox.end()
+
+    def _tell_settled(self, group: list[Arrived], again: list[Fetch]) -> None:
+        coming = {fetch.path for fetch in again}
+        for arrived in group:
+            if self._settled is not None and arrived.fetch.path not in coming:
+                self._settled(arrived.fetch)
 
     def _fit_groups(self) -> None:
         """Cut groups so that one sync stays below its goal."""
