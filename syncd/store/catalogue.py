@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from syncd.core.model import Fact, Intent, Partial, RelPath, Unheld
 from syncd.core.paths import parents
-from syncd.store import schema
+from syncd.ports import ClosedRun
+from syncd.store import outbox, schema
 from syncd.store.catalogue_commit import Change, distinct
 from syncd.store.catalogue_reads import WHOLE_RUN, CatalogueReads, MirrorReads
 from syncd.store.findings import SqliteFindings
@@ -46,10 +47,6 @@ _REMEMBERED_DIRECTORIES = 8_192
 _FINISHED = frozenset({0, 3})
 """Exit codes of a run that did all it could: done, and done but for some files."""
 
-_ADVANCE = """
-UPDATE feed SET published_through = coalesce(
-    (SELECT seq FROM outbox WHERE seq > published_through AND published_at IS NULL ORDER BY seq LIMIT 1),
-    next_seq) - 1"""
 _FORGET_IDS = """
 UPDATE records SET packed = CAST(zeroblob(8) || substr(packed, 9, 16) || zeroblob(8) || substr(packed, 33) AS BLOB)
 WHERE directory_id IN (SELECT id FROM directories WHERE mirror_id = ?)"""
@@ -143,19 +140,20 @@ class Catalogue(CatalogueReads):
 
     def mark_published(self, numbers: Iterable[int], *, at: str) -> None:
         """Note, durably, that nsqd said OK to these announcements (ISO 8601 UTC)."""
-        chosen = json.dumps(list(numbers))
-        owed = "published_at IS NULL AND seq IN (SELECT value FROM json_each(?))"
         with self.transaction() as db:
-            counts = db.execute(f"SELECT count(*), mirror_id FROM outbox WHERE {owed} GROUP BY mirror_id", (chosen,))
-            db.executemany("UPDATE mirrors SET owed = owed - ? WHERE id = ?", counts.fetchall())
-            db.execute(f"UPDATE outbox SET published_at = ? WHERE {owed}", (at, chosen))
-            db.execute(_ADVANCE)
+            outbox.mark_published(db, numbers, at)
 
-    def trim_announcements(self, before: str) -> int:
-        """Remove published announcements that were committed before a time; return how many."""
+    def mark_run_announced(self, run: ClosedRun) -> None:
+        """Note, durably, that nsqd said OK to the message that closes a run."""
+        done = """UPDATE runs SET announce_after = NULL
+                  WHERE run_id = ? AND mirror_id = (SELECT id FROM mirrors WHERE name = ?)"""
         with self.transaction() as db:
-            trim = "DELETE FROM outbox WHERE published_at IS NOT NULL AND at < ?"
-            return db.execute(trim, (before,)).rowcount
+            db.execute(done, (run.run_id, run.mirror))
+
+    def trim_announcements(self, before: str, *, owed_too: bool = False) -> int:
+        """Remove announcements that were committed before a time and are published (or all); return how many."""
+        with self.transaction() as db:
+            return outbox.trim(db, before, owed_too=owed_too)
 
     def record_run_day(self, day: str) -> None:
         """Note that syncd ran on a day (YYYY-MM-DD, UTC)."""
@@ -230,6 +228,7 @@ class SqliteMirrorCatalogue(MirrorReads):
     def __init__(self, catalogue: Catalogue, reader: Reader, mirror_id: int, name: str) -> None:
         super().__init__(reader, mirror_id, name)
         self._catalogue = catalogue
+        self._announced_run = ""
 
     # --- what the mirror is
 
@@ -293,9 +292,20 @@ class SqliteMirrorCatalogue(MirrorReads):
             change = Change(db, self._catalogue.directory_ids, self.id, run_id, now_ms)
             for batch in distinct(facts):
                 change.apply(batch)
-            change.finish()
+            announced = change.finish()
             if closes:
                 self._close_intents(db, closes)
+        if announced:
+            self._announced_run = run_id
+
+    def owe_again(self, chosen: Iterable[outbox.Again], *, run_id: str, at: str) -> int:
+        """Owe announcements again, as they were; return how many. A chunk is durable when the next one is taken."""
+        count = 0
+        for chunk in chunks(chosen):
+            with self._catalogue.transaction() as db:
+                outbox.owe_again(db, self.id, chunk, run_id=run_id, at=at)
+            count += len(chunk)
+        return count
 
     def save_partial(self, partial: Partial) -> None:
         digest = bytes.fromhex(partial.sha256)
@@ -353,7 +363,9 @@ class SqliteMirrorCatalogue(MirrorReads):
         partial:  the run looked at some directories only (after a hint): first absences and what is unheld there are
                   noted, nothing else is concluded, and it is no look at the whole source.
         keep:     False writes no row for the run itself (it changed nothing that anybody would look for).
+        A run that announced or changed something owes a message of its own, after everything announced so far.
         """
+        changed = self._announced_run == run_id or any(report.get(count) for count in outbox.CHANGES)
         with self._catalogue.transaction() as db:
             if findings is not None and partial:
                 self._take_over_part(db, findings, finished_at)
@@ -366,8 +378,8 @@ class SqliteMirrorCatalogue(MirrorReads):
                 db.execute("UPDATE mirrors SET listed_at = ? WHERE id = ?", (started_at, self.id))
                 if exit_code in _FINISHED:
                     db.execute("UPDATE mirrors SET last_success = ? WHERE id = ?", (finished_at, self.id))
-            if keep:
-                row = (run_id, self.id, started_at, finished_at, state, exit_code, json.dumps(report))
+            if keep or changed:
+                row = (run_id, self.id, started_at, finished_at, state, exit_code, json.dumps(report), changed)
                 _note_run(db, self.id, row)
             if _note_day(db, finished_at[:10]):
                 _trim_tombstones(db, datetime.fromisoformat(finished_at))
@@ -417,14 +429,15 @@ def _plain(intent: Intent) -> Row:
 
 
 def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:
-    """Write a run's row; only the latest KEPT_RUNS of the mirror are kept, and its last whole one."""
+    """Write a run's row; the latest KEPT_RUNS of the mirror are kept, its last whole one, and those that owe a message."""
     db.execute(
-        """INSERT OR REPLACE INTO runs (run_id, mirror_id, started_at, finished_at, state, exit_code, report)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT OR REPLACE INTO runs
+               (run_id, mirror_id, started_at, finished_at, state, exit_code, report, announce_after)
+           VALUES (?, ?, ?, ?, ?, ?, ?, CASE WHEN ? THEN (SELECT next_seq - 1 FROM feed) END)""",
         row,
     )
     db.execute(
-        f"""DELETE FROM runs WHERE mirror_id = ?1 AND seq <= (
+        f"""DELETE FROM runs WHERE mirror_id = ?1 AND announce_after IS NULL AND seq <= (
                SELECT seq FROM runs WHERE mirror_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
             AND seq <> coalesce((SELECT max(seq) FROM runs AS r WHERE mirror_id = ?1 AND {WHOLE_RUN}), -1)""",
         (mirror_id, KEPT_RUNS),

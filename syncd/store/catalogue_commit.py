@@ -75,12 +75,13 @@ class Change:
                 self._drop(fact, place, previous[place])
         self._write(facts)
 
-    def finish(self) -> None:
-        """Bring the counters up to date."""
-        owed = self._next_seq - self._first_seq
+    def finish(self) -> int:
+        """Bring the counters up to date; return how many announcements there are."""
+        owed: int = self._next_seq - self._first_seq
         self._db.execute(_COUNT, (self._files, self._bytes, owed, self._revision, self._mirror_id))
         if owed:
             self._db.execute("UPDATE feed SET next_seq = ?", (self._next_seq,))
+        return owed
 
     # --- what is there
 

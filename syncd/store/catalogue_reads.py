@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from syncd.core.model import (
 )
 from syncd.core.paths import fold, join, split
 from syncd.core.reasons import Reason
-from syncd.ports import Announcement, HeldDirectory, Totals
+from syncd.ports import Announcement, ClosedRun, HeldDirectory, Totals
+from syncd.store import outbox
 from syncd.store.findings import SqliteFindings
 from syncd.store.sql import (
     CHUNK_ROWS,
@@ -265,6 +266,17 @@ class MirrorReads:
         oldest = self._reader.row(f"{_OLDEST_OWED} AND mirror_id = ? ORDER BY seq LIMIT 1", (self.id,))
         return Owed(int(self._one("owed", 0)[0]), oldest[0] if oldest else "")
 
+    def removed_since(self, at: str) -> Iterator[outbox.Again]:
+        """Stream the announcements of files removed at or after `at` that are not held (again)."""
+        select = f"""SELECT path, size, hex(sha256), mtime_ns, generation, seq FROM outbox WHERE mirror_id = ?
+                     AND seq > ? AND event = 'removed' AND at >= ? ORDER BY seq LIMIT {CHUNK_ROWS}"""
+        after = 0
+        while rows := self._reader.bulk(select, 6, (self.id, after, at)):
+            for path, size, sha256, mtime_ns, generation, _ in rows:
+                if self.record(RelPath(path)) is None:
+                    yield outbox.Again(RelPath(path), FileEvent.REMOVED, size, sha256.lower(), mtime_ns, generation)
+            after = rows[-1][5]
+
     def near_names(self, path: RelPath) -> list[RelPath]:
         """Return held paths that somebody who says `path` may mean, at most NEAR_NAMES, the likeliest first.
 
@@ -361,16 +373,39 @@ class CatalogueReads:
         owed = "o.seq > (SELECT published_through FROM feed) AND o.published_at IS NULL"
         return self._announcements(f"{_ANNOUNCEMENT} WHERE {owed} ORDER BY o.seq LIMIT ?", limit)
 
-    def published_since(self, at: str) -> list[Announcement]:
-        """Return the newest announcement of each path that had one accepted at or after `at`, oldest first."""
-        newest = "SELECT max(seq) FROM outbox WHERE published_at >= ? GROUP BY mirror_id, path"
-        return self._announcements(f"{_ANNOUNCEMENT} WHERE o.seq IN ({newest}) ORDER BY o.seq LIMIT -1", at)
+    def published_since(self, at: str) -> Sequence[int]:
+        """Return the numbers of what was accepted at or after `at` and is the newest of its path, owed rows counted.
+
+        Looks at all that was announced since: on a connection of its own, so that no other read waits.
+        """
+        with self._reader.another() as reader:
+            return outbox.newest_since(reader, at)
+
+    def still_newest(self, numbers: Sequence[int], after: int) -> list[Announcement]:
+        """Return those of these announcements whose path has not been announced again with a number above `after`."""
+        chosen = json.dumps(list(numbers))
+        newest = f"""{outbox.STILL_NEWEST} {_ANNOUNCEMENT} WHERE o.seq IN (SELECT value FROM json_each(?))
+                     AND (o.mirror_id, o.path) NOT IN (SELECT mirror_id, path FROM newer) ORDER BY o.seq"""
+        return _made(_announcement, self._reader.rows(newest, (after, chosen, chosen)))
+
+    def runs_to_announce(self, limit: int) -> list[ClosedRun]:
+        """Return runs whose message is due since all their announcements were accepted, the oldest first."""
+        return outbox.closed_runs(self._reader, limit)
+
+    def count_owed(self) -> int:
+        """Return how many announcements have not been accepted."""
+        row = self._reader.row("SELECT coalesce(sum(owed), 0) FROM mirrors")
+        return int(row[0]) if row else 0
+
+    def oldest_announcement(self) -> int:
+        """Return the number of the oldest announcement that is kept; the next one's number where none is."""
+        row = self._reader.row("SELECT coalesce((SELECT min(seq) FROM outbox), next_seq) FROM feed")
+        return int(row[0]) if row else 1
 
     def owed(self) -> Owed:
         """Return what has not been announced yet, over all mirrors."""
-        counted = self._reader.row("SELECT coalesce(sum(owed), 0) FROM mirrors")
         oldest = self._reader.row(f"{_OLDEST_OWED} ORDER BY seq LIMIT 1")
-        return Owed(int(counted[0]) if counted else 0, oldest[0] if oldest else "")
+        return Owed(self.count_owed(), oldest[0] if oldest else "")
 
     def last_announcement(self) -> int:
         """Return the number of the newest announcement; before the first, one less than its number will be."""

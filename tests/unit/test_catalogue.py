@@ -238,7 +238,7 @@ def test_the_current_state_of_what_was_published_lately(mirror: SqliteMirrorCata
     rows = catalogue.announcements(0, 10)
     catalogue.mark_published([rows[1].seq], at="2026-01-01T00:00:00Z")
     catalogue.mark_published([rows[0].seq, rows[3].seq], at="2026-01-01T00:20:00Z")
-    assert catalogue.published_since("2026-01-01T00:10:00Z") == [rows[3]]
+    assert list(catalogue.published_since("2026-01-01T00:10:00Z")) == [rows[3].seq]
 
 
 # --- intents and partials
@@ -382,10 +382,10 @@ def test_runs_are_kept_with_their_report_and_trimmed(mirror: SqliteMirrorCatalog
     other = catalogue.mirror("N")
     finish(other, "r0", None)
     for n in range(KEPT_RUNS + 3):
-        finish(mirror, f"r{n}", None, report={"fetched": n})
+        finish(mirror, f"r{n}", None, report={"scanned": n})
     runs = mirror.runs(1_000)
     assert [run.run_id for run in runs] == [f"r{n}" for n in range(KEPT_RUNS + 2, 2, -1)]
-    assert runs[0].report == {"fetched": KEPT_RUNS + 2}
+    assert runs[0].report == {"scanned": KEPT_RUNS + 2}
     assert mirror.last_run() == runs[0]
     assert [(run.mirror, run.run_id) for run in catalogue.run("r0")] == [("N", "r0")]
     assert len(catalogue.runs(7)) == 7
