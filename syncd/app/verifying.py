@@ -54,10 +54,11 @@ class Verifying(Running):
         result = Verification(settings.name)
         now_ns = self._clock.now_ns
         batch = batch_name(now_ns(), "verify-" + new_run_id())
-        mirror = self._open_target(settings, host, facts)
-        try:
+        sharing = self._sharing(settings.name)
+        with self._target(settings, host, facts, new_target=False, take_over=False) as mirror:
             report = Report(settings.name, batch[17:])
-            committer = Committer(mirror, facts, report, batch, lambda: now_ns() // 1_000_000)
+            writing = sharing.writing if sharing is not None else None
+            committer = Committer(mirror, facts, report, batch, lambda: now_ns() // 1_000_000, writing)
             committer.recover()
             verifier = Verifier(mirror, facts, committer, batch, result)
             step = (lambda: show(result)) if show is not None else (lambda: None)
@@ -72,8 +73,6 @@ class Verifying(Running):
             if against_checksums:
                 verifier.against_checksums()
             write_manifest(mirror, facts)
-        finally:
-            mirror.close()
         return result
 
     def _repair(self, settings: MirrorSettings, host: Host, catalogue: Catalogue, result: Verification) -> None:

@@ -272,6 +272,18 @@ class Committer:
         with self._writing:
             self._commit([Dropped(path) for path in gone], [])
 
+    def quarantine(self, path: RelPath, *, set_aside: bool) -> None:
+        """Say of a held file that it is damaged or gone, and move what lies there to the trash."""
+        with self._writing:
+            self._commit([Dropped(path)], [])
+            if set_aside:
+                try:
+                    self._mirror.set_aside(path, batch=self._batch)
+                    self._mirror.sync_directories()
+                except MirrorError as error:
+                    if error.scope is not Scope.FILE:
+                        raise
+
     def renew(self, held: Sequence[Held]) -> None:
         """Say of local files that they were re-hashed and are what their record or the manifest says."""
         with self._writing:

@@ -19,6 +19,8 @@ REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) 
 WAITS = frozenset({Reason.UNSETTLED, Reason.ABSENT_ONCE})
 SHOWN_FAILURES = 1_000
 BEHIND_AT_LEAST_S = 1_800.0
+STOPPED = (130, 143)
+"""Exit codes of runs that were asked to stop: they say nothing about the mirror."""
 
 
 class LastRun(NamedTuple):
@@ -42,6 +44,7 @@ class MirrorFacts(NamedTuple):
     unheld: Sequence[Unheld]
     owed: int
     every_s: float | None = None
+    paused: bool = False
 
 
 class MirrorStatus(NamedTuple):
@@ -60,6 +63,7 @@ class MirrorStatus(NamedTuple):
     refusals: Sequence[Unheld]
     message: str = ""
     hint: str = ""
+    next_run: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -68,7 +72,7 @@ class MirrorStatus(NamedTuple):
             "files": self.files,
             "bytes": self.bytes,
             "last_success": self.last_success or None,
-            "next_run": None,
+            "next_run": self.next_run or None,
             "last_run": None if self.last_run is None else _run_json(self.last_run),
             "pending": {"fetch": self.pending_fetch, "retire": self.pending_retire, "announce": self.owed},
             "failures": [_failure_json(unheld) for unheld in self.failures],
@@ -81,12 +85,13 @@ class MirrorStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The whole answer. daemon_pid: 0 when none runs."""
+    """The whole answer. daemon_pid: 0 when none runs; daemon_since: ISO 8601 UTC."""
 
     version: str
     host: str
     mirrors: Sequence[MirrorStatus] = ()
     daemon_pid: int = 0
+    daemon_since: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -99,13 +104,17 @@ class Status(NamedTuple):
         return {
             "version": self.version,
             "host": self.host,
-            "daemon": {"running": bool(self.daemon_pid), "pid": self.daemon_pid or None, "since": None},
+            "daemon": {
+                "running": bool(self.daemon_pid),
+                "pid": self.daemon_pid or None,
+                "since": self.daemon_since or None,
+            },
             "mirrors": [mirror.as_json() for mirror in self.mirrors],
         }
 
 
 def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
-    """Turn facts into a state: halted, failing, behind or ok (paused is the daemon's to say)."""
+    """Turn facts into a state: paused, halted, failing, behind or ok."""
     failures = [u for u in facts.unheld if u.reason not in REFUSALS and u.reason not in WAITS]
     refusals = [u for u in facts.unheld if u.reason in REFUSALS]
     state, message, hint = _state(facts, failures, now=now, daemon=daemon)
@@ -129,7 +138,9 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
 
 def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, daemon: bool) -> tuple[str, str, str]:
     last = facts.last_run
-    if last is not None and last.exit_code not in (0, 3):
+    if facts.paused:
+        return "paused", "no scans until it is resumed", f"syncd resume {facts.name}"
+    if last is not None and last.exit_code not in (0, 3, *STOPPED):
         error = last.report.get("error") or {}
         state = "halted" if last.exit_code == 13 else "failing"
         return state, str(error.get("message", "")), str(error.get("hint", ""))

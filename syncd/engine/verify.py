@@ -7,7 +7,7 @@ next run fetches it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,10 +80,11 @@ class Verifier:
         self.result.total = self._catalogue.totals().files
         for path, record in self._catalogue.records():
             if fraction >= 1.0 or random.random() < fraction:  # noqa: S311 - a sample, no secret
-                self._check(path, record)
+                self.check(path, record)
                 progress()
 
-    def _check(self, path: RelPath, record: Record) -> None:
+    def check(self, path: RelPath, record: Record) -> None:
+        """Re-hash one held file; what is wrong is dropped and set aside."""
         self.result.checked += 1
         try:
             here = self._mirror.stat_local(path)
@@ -111,26 +112,25 @@ class Verifier:
             self._committer.renew([Held(path, record.fingerprint, record.sha256, local, announce=False)])
 
     def _drop(self, path: RelPath, reason: Reason, detail: str, *, set_aside: bool = True) -> None:
-        self._committer.drop([path])
         self.result.note(path, reason, detail, dropped=True)
-        if set_aside:
-            try:
-                self._mirror.set_aside(path, batch=self._batch)
-                self._mirror.sync_directories()
-            except MirrorError as error:
-                if error.scope is not Scope.FILE:
-                    raise
+        self._committer.quarantine(path, set_aside=set_aside)
 
     # -- against the source
 
-    def against_source(self, source: Source, progress: Callable[[], None] = lambda: None) -> None:
-        """Read every held file at the source and compare digests; finds edits that restore size and mtime."""
+    def against_source(
+        self,
+        source: Source,
+        progress: Callable[[], None] = lambda: None,
+        records: Iterable[tuple[RelPath, Record]] | None = None,
+    ) -> None:
+        """Read held files (None: all) at the source and compare digests; finds edits that restore size and mtime."""
+        records = self._catalogue.records() if records is None else records
         sinks: dict[RelPath, DigestSink] = {}
 
         def sink(wanted: Wanted) -> Sink:
             return sinks.setdefault(wanted.path, DigestSink())
 
-        for outcome in source.fetch(_RecordQueue(self._catalogue.records()), sink):
+        for outcome in source.fetch(_RecordQueue(iter(records)), sink):
             path = outcome.wanted.path
             digest = sinks.pop(path, None)
             self.result.source_checked += 1

@@ -1,0 +1,375 @@
+"""Files that somebody waits for: fetched ahead of all background work, each committed as soon as it is there.
+
+One thread a mirror, with a connection of its own, so that a run in progress is not waited for; the run in turn takes no
+new files while a wish is open (`busy`). Many wishes for one path cost one transfer. The thread ends, and its connection
+with it, when nothing was wished for some time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from syncd.core import paths
+from syncd.core.errors import EntryGone, PlanRefused, Scope, SourceAuthFailed, SyncdError
+from syncd.core.model import Fingerprint, Kind, Listing, RelPath
+from syncd.core.reasons import Reason, hint_for
+from syncd.core.resolution import Resolution, State
+from syncd.core.wire import server_path
+from syncd.engine.backlog import Fetch
+from syncd.engine.commit import Committer
+from syncd.engine.report import Report
+from syncd.engine.rules import MirrorRules
+from syncd.engine.run import utc_text
+from syncd.engine.scan import arrival_reason
+from syncd.engine.space import Space
+from syncd.engine.transfer import Transfer
+from syncd.ports import Mirror, MirrorCatalogue, Source
+
+IDLE_S = 30.0
+MAX_QUEUED = 10_000
+RETRY_S = 5.0
+FINAL_FAILURES = frozenset({Reason.DENIED, Reason.PATH_UNSAFE, Reason.PATH_COLLISION, Reason.LINK, Reason.CASE_TWIN})
+"""Why a fetch failed, where asking again without a person's help is of no use."""
+
+
+class Urgency(IntEnum):
+    """How soon a file is wanted: somebody waits for it; the queue is about to ask for it."""
+
+    ON_DEMAND = 0
+    QUEUED = 1
+
+
+class DemandPorts(NamedTuple):
+    """What demand works with.
+
+    target: opens the mirror, shared with other work (raises TargetMissing and the like). open_source: a connection of
+    its own; may raise SourceAuthFailed without trying. resolve: answers once a file has been committed. writing: the
+    lock of everybody who commits to this mirror. now_ns: wall clock.
+    """
+
+    target: Callable[[], AbstractContextManager[Mirror]]
+    open_source: Callable[[], Source]
+    catalogue: MirrorCatalogue
+    resolve: Callable[[RelPath], Resolution]
+    writing: threading.RLock
+    now_ns: Callable[[], int]
+
+
+@dataclass(slots=True)
+class _Wish:
+    """One path that is wanted, and all who wait for it."""
+
+    path: RelPath
+    urgency: Urgency
+    waiting: list[Future[Resolution]] = field(default_factory=list)
+    started: bool = False
+
+
+class Demand:
+    """Fetches single files of one mirror on demand. Any thread may ask; close() ends it."""
+
+    def __init__(self, rules: MirrorRules, ports: DemandPorts, *, run_id: Callable[[], str]) -> None:
+        self._rules = rules
+        self._ports = ports
+        self._run_id = run_id
+        self._changed = threading.Condition()
+        self._wishes: dict[RelPath, _Wish] = {}
+        self._heap: list[tuple[int, int, RelPath]] = []
+        self._serial = itertools.count()
+        self._thread: threading.Thread | None = None
+        self._session: _Session | None = None
+        self._closed = False
+        self.fetched_bytes = 0
+
+    # -- asking
+
+    def ensure(self, path: RelPath) -> Future[Resolution]:
+        """Want a file now. The future ends with READY, or with an answer that waiting alone does not change."""
+        future: Future[Resolution] = Future()
+        with self._changed:
+            if self._closed:
+                future.set_result(self._answer(path, State.UNAVAILABLE, Reason.STOPPED, retry_after_s=RETRY_S))
+                return future
+            wish = self._wishes.get(path)
+            if wish is None:
+                wish = self._wishes[path] = _Wish(path, Urgency.ON_DEMAND)
+                self._push(wish)
+            elif wish.urgency is not Urgency.ON_DEMAND:
+                wish.urgency = Urgency.ON_DEMAND
+                if not wish.started:
+                    self._push(wish)
+            wish.waiting.append(future)
+            self._wake()
+        return future
+
+    def prefetch(self, path: RelPath) -> bool:
+        """Want a file soon; False when too many are wanted already (a run will fetch it)."""
+        with self._changed:
+            if self._closed or path in self._wishes or len(self._wishes) >= MAX_QUEUED:
+                return False
+            wish = self._wishes[path] = _Wish(path, Urgency.QUEUED)
+            self._push(wish)
+            self._wake()
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file that somebody waits for, or that the queue will ask for, has not come yet."""
+        return bool(self._wishes)
+
+    @property
+    def queued(self) -> int:
+        """How many files are wanted at the moment."""
+        return len(self._wishes)
+
+    def close(self, wait_s: float = 8.0) -> None:
+        """End it: what has arrived is committed, everybody who still waits gets UNAVAILABLE. Safe to repeat."""
+        with self._changed:
+            self._closed = True
+            session, thread = self._session, self._thread
+            self._changed.notify_all()
+        if session is not None:
+            session.abort()
+        if thread is not None:
+            thread.join(wait_s)
+        for path in list(self._wishes):
+            self._end(path, self._answer(path, State.UNAVAILABLE, Reason.STOPPED, retry_after_s=RETRY_S))
+
+    def _push(self, wish: _Wish) -> None:
+        heapq.heappush(self._heap, (wish.urgency, next(self._serial), wish.path))
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=f"demand {self._rules.name}", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    # -- the thread
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                with self._ports.target() as mirror:
+                    self._serve_session(mirror)
+            except SyncdError as error:
+                self._fail_all(error)
+            with self._changed:
+                if self._closed or not self._wishes:
+                    self._thread = None
+                    return
+
+    def _serve_session(self, mirror: Mirror) -> None:
+        """Serve wishes over one connection until none came for a while, or something ends it."""
+        session = _Session(self, self._rules, self._ports, mirror, self._run_id())
+        with self._changed:
+            self._session = session
+            if self._closed:
+                return
+        try:
+            session.open()
+            while (path := self._next()) is not None and not session.broken:
+                session.serve(path, self._wishes[path].urgency)
+        finally:
+            with self._changed:
+                self._session = None
+            session.close()
+
+    def _next(self) -> RelPath | None:
+        """Wait for the most urgent path; None when it is time to end."""
+        deadline = time.monotonic() + IDLE_S
+        with self._changed:
+            while not self._closed and not (self._session and self._session.broken):
+                while self._heap:
+                    urgency, _, path = heapq.heappop(self._heap)
+                    wish = self._wishes.get(path)
+                    if wish is not None and not wish.started and wish.urgency == urgency:
+                        wish.started = True
+                        return path
+                if time.monotonic() >= deadline and not self._wishes:
+                    return None
+                self._changed.wait(1.0)
+        return None
+
+    # -- the end of a wish
+
+    def committed(self, path: RelPath) -> None:
+        """Answer everybody who waits for a path: it was committed just now."""
+        self._end(path, None)
+
+    def failed(self, path: RelPath, reason: Reason, detail: str) -> None:
+        """Answer everybody who waits for a path: it could not be fetched."""
+        if reason in (Reason.DISK_FULL, Reason.SOURCE_UNAVAILABLE, Reason.TIMEOUT, Reason.STOPPED):
+            answer = self._answer(path, State.UNAVAILABLE, reason, retry_after_s=RETRY_S)
+        elif reason in FINAL_FAILURES:
+            answer = self._answer(path, State.REFUSED, reason)
+        else:
+            answer = self._answer(path, State.FETCHING, reason, retry_after_s=RETRY_S)
+        self._end(path, answer._replace(hint=answer.hint or detail))
+
+    def settle(self, path: RelPath, answer: Resolution) -> None:
+        """Answer everybody who waits for a path with what a look at the source gave."""
+        self._end(path, answer)
+
+    def _fail_all(self, error: SyncdError) -> None:
+        for path in list(self._wishes):
+            answer = self._answer(path, State.UNAVAILABLE, error.reason, retry_after_s=RETRY_S)
+            if isinstance(error, (SourceAuthFailed, PlanRefused)):
+                answer = answer._replace(retry_after_s=None)
+            self._end(path, answer._replace(hint=error.hint or answer.hint))
+
+    def _end(self, path: RelPath, answer: Resolution | None) -> None:
+        with self._changed:
+            wish = self._wishes.pop(path, None)
+            waiting = wish.waiting if wish is not None else []
+            self._changed.notify_all()
+        if not waiting:
+            return
+        found = self._ports.resolve(path) if answer is None else answer
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(found)
+
+    def _answer(self, path: RelPath, state: State, reason: Reason, *, retry_after_s: float | None = None) -> Resolution:
+        name = self._rules.name
+        return Resolution(
+            state=state,
+            mirror=name,
+            path=path,
+            server_path=server_path(name, path),
+            reason=reason,
+            hint=hint_for(reason, path),
+            retry_after_s=retry_after_s,
+        )
+
+
+class _Told(Report):
+    """A report that tells of each failure at once."""
+
+    __slots__ = ("tell",)
+    tell: Callable[[RelPath, Reason, str], None]
+
+    def fail(self, path: RelPath | str, reason: Reason, detail: str = "") -> None:
+        self.failed += 1
+        self.tell(RelPath(path), reason, detail)
+
+
+class _Session:
+    """One connection to the source and one transfer over it."""
+
+    def __init__(self, demand: Demand, rules: MirrorRules, ports: DemandPorts, mirror: Mirror, run_id: str) -> None:
+        self._demand = demand
+        self._rules = rules
+        self._ports = ports
+        self._mirror = mirror
+        self._report = _Told(rules.name, run_id)
+        self._report.tell = demand.failed
+        batch = f"{utc_text(ports.now_ns()).replace('-', '').replace(':', '')}-{run_id}"
+        committer = Committer(
+            mirror, ports.catalogue, self._report, batch, lambda: ports.now_ns() // 1_000_000, ports.writing
+        )
+        self._source = ports.open_source()
+        space = Space(mirror, rules.floor, ports.now_ns)
+        self._transfer = Transfer(
+            self._source, mirror, ports.catalogue, committer, space, self._report, settled=self._settled
+        )
+
+    @property
+    def broken(self) -> bool:
+        """Whether something ended the transfer."""
+        return self._transfer.stopped
+
+    def open(self) -> None:
+        """Connect. Raises SourceUnavailable, SourceAuthFailed."""
+        self._source.check()
+
+    def abort(self) -> None:
+        """Make the thread that serves end soon; from any thread."""
+        self._transfer.abort()
+
+    def close(self) -> None:
+        """Wait for what is in flight, then end the connection. Raises what ended the transfer."""
+        try:
+            self._transfer.finish()
+        finally:
+            self._source.close()
+            self._demand.fetched_bytes += self._report.bytes
+
+    def serve(self, path: RelPath, urgency: Urgency) -> None:
+        """Look at one path at the source and queue its fetch; answer at once where there is nothing to fetch."""
+        try:
+            fingerprint = self._source.read(path)
+        except EntryGone:
+            self._demand.settle(path, self._look_for(path))
+        except SyncdError as error:
+            if error.scope is not Scope.FILE:
+                raise
+            self._demand.failed(path, error.reason, error.message)
+        else:
+            self._want(path, fingerprint, urgency)
+
+    def _want(self, path: RelPath, fingerprint: Fingerprint, urgency: Urgency) -> None:
+        if self._is_twin(path):
+            self._demand.failed(path, Reason.CASE_TWIN, "")
+            return
+        held = self._ports.catalogue.record(path)
+        if held is not None and held.fingerprint == fingerprint and self._is_intact(path):
+            self._demand.committed(path)
+            return
+        reason = Reason.CHANGED if held is not None else arrival_reason(self._mirror, path)
+        self._transfer.want(
+            Fetch(path, fingerprint, reason=reason, held=held, adopt=reason is Reason.UNKNOWN_LOCAL, rank=urgency)
+        )
+
+    def _is_intact(self, path: RelPath) -> bool:
+        record = self._ports.catalogue.record(path)
+        here = self._mirror.stat_local(path)
+        return record is not None and here is not None and here.kind is Kind.FILE and here.stat == record.local
+
+    def _is_twin(self, path: RelPath) -> bool:
+        """Say whether another held name would be the same local file, where the file system folds names."""
+        traits = self._mirror.traits
+        if not (traits.folds_case or traits.folds_unicode):
+            return False
+        directory, name = paths.split(path)
+        folded = paths.fold(name, case=traits.folds_case, form=traits.folds_unicode)
+        held = self._ports.catalogue.held_in(directory).records
+        return name not in held and any(
+            paths.fold(other, case=traits.folds_case, form=traits.folds_unicode) == folded for other in held
+        )
+
+    def _look_for(self, path: RelPath) -> Resolution:
+        """List the folder of a path that could not be opened: only a complete listing without it says missing."""
+        directory, name = paths.split(path)
+        listing = self._list(directory)
+        found = next((entry for entry in listing.entries if entry.name == name), None) if listing else None
+        unknown = Resolution(State.FETCHING, self._rules.name, path, server_path(self._rules.name, path))
+        if listing is None or not (listing.complete or listing.reason is Reason.GONE):
+            return unknown._replace(reason=Reason.LISTING_INCOMPLETE, retry_after_s=RETRY_S)
+        if found is not None:
+            reason = Reason.SPECIAL_FILE if found.kind is not Kind.FILE else Reason.GONE
+            state = State.REFUSED if found.kind is not Kind.FILE else State.FETCHING
+            return unknown._replace(state=state, reason=reason, hint=hint_for(reason, path))
+        near = {paths.fold(entry.name): entry.name for entry in listing.entries if entry.kind is Kind.FILE}
+        meant = near.get(paths.fold(name))
+        return unknown._replace(
+            state=State.MISSING,
+            reason=Reason.NOT_LISTED,
+            hint=hint_for(Reason.NOT_LISTED, path),
+            listed_at=utc_text(self._ports.now_ns()),
+            near=(server_path(self._rules.name, paths.join(directory, meant)),) if meant else (),
+        )
+
+    def _list(self, directory: RelPath) -> Listing | None:
+        return next((each for each in self._source.scan([directory]) if each.directory == directory), None)
+
+    def _settled(self, fetch: Fetch) -> None:
+        self._demand.committed(fetch.path)
