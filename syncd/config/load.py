@@ -12,7 +12,7 @@ from typing import Any
 from syncd.config import values
 from syncd.config.check import cross_checks
 from syncd.config.keys import API, HOST, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key, Place
-from syncd.config.secrets import Secret
+from syncd.config.secrets import Secret, is_handed_over
 from syncd.config.settings import (
     ApiSettings,
     HostSettings,
@@ -189,7 +189,9 @@ class _Loader:
         return None
 
     def _check_secret(self, where: str, key: str, secret: Secret) -> Secret:
-        wrong = secret.problem() if self.check_secrets else ""
+        # what systemd hands over is there for the service alone: its absence is no problem of other commands
+        elsewhere = secret.path is not None and is_handed_over(secret.path) and "CREDENTIALS_DIRECTORY" not in self.env
+        wrong = secret.problem() if self.check_secrets and not elsewhere else ""
         if wrong:
             self._problem(where, key, wrong)
         return secret

@@ -1,6 +1,7 @@
 """Secrets by reference: where one is kept, read only when it is needed, and never shown.
 
-A secret file belongs to its owner alone: one that others can read or write is refused.
+A secret file belongs to its owner alone: one that others can read or write is refused. What systemd hands to a service
+(LoadCredential=) lies in a folder that only root and the service can enter.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from syncd.core.errors import ConfigError
 
 _LIMIT_BYTES = 64 * 1024
+_HANDED_OVER = Path("/run/credentials")
 _revealed: set[str] = set()
 
 
@@ -69,7 +71,8 @@ def file_problem(path: Path) -> str:
         return f"{path} cannot be read: {error.strerror}"
     if not stat.S_ISREG(found.st_mode):
         return f"{path} is not a regular file"
-    if found.st_mode & 0o077:
+    # there the service's user reads by an ACL, whose mask stat() shows as the group's bits (acl(5))
+    if found.st_mode & (0o037 if is_handed_over(path) else 0o077):
         return f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); run: chmod 600 {path}"
     if found.st_size == 0:
         return f"{path} is empty; write the secret into it"
@@ -78,6 +81,11 @@ def file_problem(path: Path) -> str:
     if not os.access(path, os.R_OK):
         return f"{path} cannot be read by this user"
     return ""
+
+
+def is_handed_over(path: Path) -> bool:
+    """Say whether systemd puts this file there for a service while it runs (systemd.exec(5), CREDENTIALS)."""
+    return path.is_relative_to(_HANDED_OVER)
 
 
 def redact(message: str) -> str:
