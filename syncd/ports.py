@@ -503,7 +503,7 @@ class Outbox(Protocol):
         """Note, durably, that a run's message was accepted."""
 
     def trim_announcements(self, before: str, *, owed_too: bool = False) -> int:
-        """Remove what was committed before a time and has been accepted (owed_too: all of it); return how many."""
+        """Remove what was accepted before a time (owed_too: all committed before it), a part at a time: how many."""
 
     def count_owed(self) -> int:
         """Return how many announcements have not been accepted."""

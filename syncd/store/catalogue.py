@@ -151,7 +151,7 @@ class Catalogue(CatalogueReads):
             db.execute(done, (run.run_id, run.mirror))
 
     def trim_announcements(self, before: str, *, owed_too: bool = False) -> int:
-        """Remove announcements that were committed before a time and are published (or all); return how many."""
+        """Remove announcements published before a time (owed_too: all committed before it); return how many."""
         with self.transaction() as db:
             return outbox.trim(db, before, owed_too=owed_too)
 
@@ -429,7 +429,7 @@ def _plain(intent: Intent) -> Row:
 
 
 def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:
-    """Write a run's row; the latest KEPT_RUNS of the mirror are kept, its last whole one, and those that owe a message."""
+    """Write a run's row; the mirror's latest KEPT_RUNS are kept, its last whole one, and those that owe a message."""
     db.execute(
         """INSERT OR REPLACE INTO runs
                (run_id, mirror_id, started_at, finished_at, state, exit_code, report, announce_after)

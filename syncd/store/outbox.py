@@ -15,6 +15,7 @@ from syncd.store.sql import Reader, Row, int64, write_batches
 
 CHANGES = ("fetched", "adopted", "renamed", "retired")
 """Counters of a run's report that say that it changed something."""
+TRIMMED_AT_ONCE = 20_000
 
 _ADVANCE = """
 UPDATE feed SET published_through = coalesce(
@@ -73,11 +74,15 @@ def mark_published(db: sqlite3.Connection, numbers: Iterable[int], at: str) -> N
 
 
 def trim(db: sqlite3.Connection, before: str, *, owed_too: bool) -> int:
-    """Remove rows committed before a time: those that are published, or all, runs' messages included."""
+    """Remove rows published before a time, or all that were committed before it, runs' messages included.
+
+    At most TRIMMED_AT_ONCE at a call, so that no other transaction waits for long; return how many.
+    """
+    oldest = f"seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT {TRIMMED_AT_ONCE})"
     if not owed_too:
-        return db.execute("DELETE FROM outbox WHERE published_at IS NOT NULL AND at < ?", (before,)).rowcount
-    _uncount(db, "published_at IS NULL AND at < ?", before)
-    removed = db.execute("DELETE FROM outbox WHERE at < ?", (before,)).rowcount
+        return db.execute(f"DELETE FROM outbox WHERE published_at < ? AND {oldest}", (before,)).rowcount
+    _uncount(db, f"published_at IS NULL AND at < ? AND {oldest}", before)
+    removed = db.execute(f"DELETE FROM outbox WHERE at < ? AND {oldest}", (before,)).rowcount
     db.execute("UPDATE runs SET announce_after = NULL WHERE finished_at < ?", (before,))
     db.execute(_ADVANCE)
     return removed
