@@ -57,9 +57,10 @@ def systemctl(manager: Manager, words: list[str]) -> int:
     verb, *rest = [word for word in words if not word.startswith("-")]
     folder = Path(manager.kept[f"{scope}_units"])
     if verb == "daemon-reload":
-        manager.kept["loaded"] = sorted(file.name for file in folder.glob("*.service"))
+        others = [unit for unit in manager.list("loaded") if not str(unit).startswith(f"{scope}/")]
+        manager.kept["loaded"] = [*others, *(f"{scope}/{file.name}" for file in folder.glob("*.service"))]
         return 0
-    unit = rest[0]
+    unit = f"{scope}/{rest[0]}"
     loaded, enabled, running = manager.list("loaded"), manager.list("enabled"), manager.table("running")
     if verb == "show":
         active = "active" if unit in running else "inactive"
@@ -68,7 +69,7 @@ def systemctl(manager: Manager, words: list[str]) -> int:
         print(f"UnitFileState={('enabled' if unit in enabled else 'disabled') if unit in loaded else ''}")
         return 0
     if unit not in loaded:
-        return fail(f"Failed to {verb} unit: Unit file {unit} does not exist.")
+        return fail(f"Failed to {verb} unit: Unit file {rest[0]} does not exist.")
     if verb == "enable":
         manager.kept["enabled"] = [*enabled, unit]
     elif verb in ("start", "restart"):
