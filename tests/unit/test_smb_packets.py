@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syncd.core.model import Kind
 from syncd.sources.smb import packets, rpc
 from syncd.sources.smb.packets import ProtocolError
-from tests.support import hostile_smb
+from tests.support import hostile_smb, hostile_watch
 
 EPOCH = 116444736000000000
 
@@ -78,6 +78,15 @@ def test_read_close_and_queries_are_laid_out_as_specified() -> None:
         "3900 0000 17c01100 000102030405060708090a0b0c0d0e0f 78000000 03000000 00000000 00000000 00000000 00020000"
         "01000000 00000000 78797a"
     )
+
+
+def test_change_notify_and_echo_are_laid_out_as_specified() -> None:
+    handle = bytes(range(16))
+    for tree, flags in ((True, "0100"), (False, "0000")):
+        assert packets.pack_change_notify(tree, 0x10000, handle) == bytes.fromhex(
+            f"2000 {flags} 00000100 000102030405060708090a0b0c0d0e0f 5f000000 00000000"
+        )
+    assert packets.pack_echo() == bytes.fromhex("0400 0000")
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -213,6 +222,31 @@ def test_an_empty_buffer_is_an_empty_directory() -> None:
     assert parse(b"") == ([], [], 0)
 
 
+# --- changes ---------------------------------------------------------------------------------------------------------
+
+
+def changed(raw: bytes) -> list[str]:
+    return packets.unpack_changes(memoryview(raw), 0, len(raw))
+
+
+def test_changed_names_as_in_ms_fscc_2_7_1() -> None:
+    raw = bytes.fromhex("14000000 01000000 06000000 61005c006200 000000000000 05000000 04000000 3c092e00")
+    assert changed(raw) == ["a\\b", "\u093c."]
+    assert changed(hostile_watch.changes("x", "d\\नया .jpg", b"\x00\xd8")) == ["x", "d\\नया .jpg", "\ufffd"]
+    assert changed(b"") == []
+
+
+@pytest.mark.parametrize("following", [1, 4, 11, 13, 100, 0xFFFFFFFF])
+def test_change_offsets_that_do_not_lead_on_are_refused(following: int) -> None:
+    with pytest.raises(ProtocolError):
+        changed(struct.pack("<I", following) + hostile_watch.changes("x", "y")[4:])
+
+
+def test_a_changed_name_beyond_the_buffer_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        changed(struct.pack("<III", 0, 1, 4) + b"x\0")
+
+
 # --- hostile bytes ---------------------------------------------------------------------------------------------------
 
 PARSERS: list[Callable[[memoryview, int, int], object]] = [
@@ -225,6 +259,7 @@ PARSERS: list[Callable[[memoryview, int, int], object]] = [
     packets.unpack_negotiate,
     packets.unpack_directory,
     packets.unpack_all_information,
+    packets.unpack_changes,
 ]
 
 
@@ -242,6 +277,7 @@ GOOD: dict[Callable[[memoryview, int, int], object], bytes] = {
     packets.unpack_close: bytes(reply(6, struct.pack("<HH", 60, 1) + bytes(56))),
     packets.unpack_read: bytes(reply(8, struct.pack("<HBBIII", 17, 80, 0, 40, 0, 0) + bytes(40))),
     packets.unpack_output: bytes(reply(14, struct.pack("<HHI", 9, 72, 40) + bytes(40))),
+    packets.unpack_changes: hostile_watch.changes("a", "b\\c", "नया", ""),
     packets.unpack_directory: hostile_smb.directory([hostile_smb.entry(b"a\0" * n) for n in range(1, 5)]),
 }
 

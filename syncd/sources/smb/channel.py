@@ -107,6 +107,8 @@ class Channel:
         self._waited_s = self._now = 0.0
         self._skipped_after = 4 * limits.bytes_in_flight
         self._waiting: dict[int, _Waiting] = {}
+        self._patient: dict[int, _Waiting] = {}
+        self._promised: set[int] = set()
         self._out = bytearray()
         self._view = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0
@@ -117,7 +119,7 @@ class Channel:
     @property
     def in_flight(self) -> int:
         """Requests without their final reply."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._patient)
 
     @property
     def closed(self) -> bool:
@@ -141,7 +143,7 @@ class Channel:
         """
         if self.credits >= charge:
             return True
-        if not self._waiting:
+        if not self._waiting and len(self._promised) == len(self._patient):
             self.most_credits = self.credits
             if self.credits < _FEWEST_CREDITS:
                 raise broken(self.where, f"it granted no more than {self.credits} credits")
@@ -153,14 +155,16 @@ class Channel:
 
     def idle_and_alive(self) -> bool:
         """Return whether an unused connection still is one: nothing to read, as no server speaks unasked."""
-        return not self._closed and not self._waiting and not wait_for(self._sock, 0)
+        return not self._closed and self.in_flight == 0 and not wait_for(self._sock, 0)
 
     # --- sending
 
-    def send(self, steps: Sequence[Step]) -> None:
+    def send(self, steps: Sequence[Step], *, patient: bool = False) -> None:
         """Queue one request, or several as one related compound; flush() or receive() puts them on the wire.
 
         The caller sees to it that `credits` covers the sum of the charges. Hot: three steps for each small file.
+        patient: the last reply may rightly take for ever, so its absence is no stall; its callback is called with the
+        interim PENDING too (once, 3.3.4.2), from which on the server is at it.
         """
         signer, waiting, large_mtu = self._signer, self._waiting, self.large_mtu
         tree, session, received, now = self._tree_id, self._session_id, self.received, time.monotonic()
@@ -187,6 +191,8 @@ class Channel:
             waiting[message_id] = (command, callback, charge, now, received)
             message_id += charge
             flags |= FLAG_RELATED
+        if patient:
+            self._patient[message_id - charge] = waiting.pop(message_id - charge)
         charged = message_id - self._next_id
         self._next_id = message_id
         self.credits -= charged
@@ -221,7 +227,7 @@ class Channel:
         in flight; only time spent waiting in here counts.
         """
         self.flush()
-        if not self._fill() and not (self._waiting and self._wait(wait_s)):
+        if not self._fill() and not (self.in_flight and self._wait(wait_s)):
             return False
         self._waited_s = 0.0
         self._now = time.monotonic()
@@ -245,9 +251,10 @@ class Channel:
 
     def silent_for(self, seconds: float) -> None:
         """Count time in which we waited and nothing came. Raises ChannelLost when that is too long."""
-        self._waited_s += seconds
         if not self._waiting:
+            self._waited_s = 0.0
             return
+        self._waited_s += seconds
         if self._waited_s > self._stall_s:
             raise stalled(self.where, self._stall_s)
         if time.monotonic() - next(iter(self._waiting.values()))[3] > 3 * self._stall_s:
@@ -316,13 +323,16 @@ class Channel:
         while True:
             status, command, granted, flags, following, message_id = unpack_header(view, start, end)
             last = start + following if following else end
-            waiting = self._waiting.get(message_id)
+            waiting = self._waiting.get(message_id) or self._patient.get(message_id)
             if message_id == NO_MESSAGE:
                 pass  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
             elif waiting is None or waiting[0] != command:
                 raise ProtocolError("a reply that nobody asked for")
             elif status == PENDING and flags & FLAG_ASYNC:
                 self.credits += granted  # interim, not signed; the final reply has the same message id (3.2.5.1.5)
+                if message_id in self._patient:
+                    self._promise(message_id)
+                    waiting[1](PENDING, view, start, last)
             else:
                 if self._verifier is not None:
                     if not flags & FLAG_SIGNED:
@@ -337,8 +347,15 @@ class Channel:
                 return
             start = last
 
+    def _promise(self, message_id: int) -> None:
+        if message_id in self._promised:
+            raise ProtocolError("the same interim reply again")
+        self._promised.add(message_id)
+
     def _account(self, answered: _Waiting, message_id: int, granted: int) -> None:
-        del self._waiting[message_id]
+        if self._waiting.pop(message_id, None) is None:
+            del self._patient[message_id]
+            self._promised.discard(message_id)
         self.credits += granted
         total = self.credits + self._owed
         if total > self.most_credits:

@@ -18,6 +18,7 @@ class SmbLimits:
     losses: so often one file or folder may be in flight while a connection breaks before it alone is given up.
     files_in_flight, folders_in_flight, bytes_in_flight: at one connection.
     read_size: of one READ; files up to this size are read in one round trip. query_size: of one QUERY_DIRECTORY.
+    watched_folders: so many have a handle of their own while changes are waited for.
     """
 
     resolve_s: float = 5.0
@@ -33,4 +34,5 @@ class SmbLimits:
     file_window: int = 8 * MIB
     read_size: int = MIB
     query_size: int = MIB
+    watched_folders: int = 200
     max_entries: int = 1_000_000

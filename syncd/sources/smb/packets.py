@@ -19,7 +19,7 @@ class ProtocolError(ValueError):
 # --- commands and constants (2.2.1.2, 2.2.13, 2.2.33) ----------------------------------------------------------------
 
 NEGOTIATE, SESSION_SETUP, TREE_CONNECT = 0, 1, 3
-CREATE, CLOSE, READ, IOCTL, ECHO, QUERY_DIRECTORY, QUERY_INFO = 5, 6, 8, 11, 13, 14, 16
+CREATE, CLOSE, READ, IOCTL, ECHO, QUERY_DIRECTORY, CHANGE_NOTIFY, QUERY_INFO = 5, 6, 8, 11, 13, 14, 15, 16
 
 FLAG_REPLY, FLAG_ASYNC, FLAG_RELATED, FLAG_SIGNED = 0x1, 0x2, 0x4, 0x8
 NO_MESSAGE = 0xFFFFFFFFFFFFFFFF
@@ -31,6 +31,9 @@ FILE_READ_DATA, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_WRITE_DATA = 0x1
 SHARE_ALL = 0x7  # READ | WRITE | DELETE: other clients are never locked out
 OPTION_DIRECTORY, OPTION_FILE, OPTION_REPARSE = 0x1, 0x40, 0x200000
 ATTRIBUTE_DIRECTORY, ATTRIBUTE_DEVICE, ATTRIBUTE_REPARSE = 0x10, 0x40, 0x400
+
+WATCH_TREE = 0x1
+NOTIFY_FILTER = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x40  # names, folder names, attributes, size, last write, creation
 
 ID_FULL_DIRECTORY = 0x26
 ALL_INFORMATION = 0x12
@@ -90,6 +93,8 @@ _CLOSE = Struct("<HHI16s")
 _QUERY_DIRECTORY = Struct("<HBBI16sHHI")
 _QUERY_INFO = Struct("<HBBIHHIII16sx")
 _IOCTL = Struct("<HHI16sIIIIIIII")
+_CHANGE_NOTIFY = Struct("<HHI16sII")
+_ECHO = Struct("<HH")
 _ANY = "*".encode("utf-16-le")
 
 
@@ -123,6 +128,16 @@ def pack_query_info(info_class: int, length: int, file_id: bytes = RELATED_ID) -
 def pack_ioctl(code: int, payload: bytes, max_reply: int, file_id: bytes) -> bytes:
     """2.2.31, an FSCTL with a payload."""
     return _IOCTL.pack(57, 0, code, file_id, 120, len(payload), 0, 0, 0, max_reply, 1, 0) + payload
+
+
+def pack_change_notify(tree: bool, length: int, file_id: bytes = RELATED_ID) -> bytes:
+    """2.2.35: tell of changes in an open folder, tree: and in all below it, in at most `length` bytes."""
+    return _CHANGE_NOTIFY.pack(32, WATCH_TREE if tree else 0, length, file_id, NOTIFY_FILTER, 0)
+
+
+def pack_echo() -> bytes:
+    """2.2.28."""
+    return _ECHO.pack(4, 0)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -191,7 +206,7 @@ def unpack_read(view: memoryview, start: int, end: int) -> tuple[int, int]:
 
 
 def unpack_output(view: memoryview, start: int, end: int, what: str = "query") -> tuple[int, int]:
-    """2.2.34 and 2.2.38: return where the output buffer of QUERY_DIRECTORY or QUERY_INFO begins and ends."""
+    """2.2.34, 2.2.36 and 2.2.38: return where the output buffer of QUERY_DIRECTORY, _INFO or CHANGE_NOTIFY lies."""
     _, offset, length = _body(_OUTPUT, 9, view, start, end, what)
     return _within(end, start, offset, length, what)
 
@@ -293,6 +308,31 @@ def printable(raw: bytes) -> str:
     """Return a name that is no UTF-16 in a form that can be shown; never raises."""
     text = raw.decode("utf-16-le", "surrogatepass") if len(raw) % 2 == 0 else raw.decode("utf-16-le", "replace")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# --- changes ([MS-FSCC] 2.7.1 FileNotifyInformation) ----------------------------------------------------------------
+
+_CHANGE = Struct("<III")
+
+
+def unpack_changes(view: memoryview, start: int, end: int) -> list[str]:
+    """Parse view[start:end]: the names that changed, as sent ("\\"-separated, relative to the watched folder).
+
+    What happened to them is left out: a hint does not need it. A name that is no UTF-16 comes with U+FFFD in it.
+    """
+    names: list[str] = []
+    at = start
+    following = end > start
+    while following:
+        if end - at < _CHANGE.size:
+            raise ProtocolError("a change that is cut off")
+        following, _action, length = _CHANGE.unpack_from(view, at)
+        first = at + _CHANGE.size
+        if first + length > end or (following and following < _CHANGE.size + length):
+            raise ProtocolError("a change with impossible values")
+        names.append(str(view[first : first + length], "utf-16-le", "replace"))
+        at += following
+    return names
 
 
 # --- file information ([MS-FSCC] 2.4.2 FileAllInformation) -----------------------------------------------------------

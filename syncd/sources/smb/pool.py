@@ -21,25 +21,53 @@ _MOST_IDLE = 4
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _REFUSED_FOR_S = 3600.0
+_LOOK_S = 0.2
+
+
+class Logins:
+    """The last login that was refused, shared by all connections to one share; the lock lets one log in at a time."""
+
+    def __init__(self, password: Callable[[], str] | None) -> None:
+        self.lock = threading.Lock()
+        self._password = password
+        self._refusal: tuple[SourceAuthFailed, bytes, float] | None = None
+        self._key = secrets.token_bytes(16)
+
+    def refused(self, error: SourceAuthFailed) -> None:
+        """Keep in mind that this password was refused."""
+        self._refusal = (error, self._fingerprint(), time.monotonic())
+
+    def refuse_again(self) -> None:
+        """Raise the last refusal as long as it would be the same password within the hour."""
+        if self._refusal is None:
+            return
+        error, secret, at = self._refusal
+        if time.monotonic() - at < _REFUSED_FOR_S and hmac.compare_digest(secret, self._fingerprint()):
+            raise SourceAuthFailed(error.message, hint=error.hint)
+        self._refusal = None
+
+    def _fingerprint(self) -> bytes:
+        """Tell one password from another without keeping it."""
+        password = self._password() if self._password is not None else ""
+        return hashlib.blake2b(password.encode(), key=self._key).digest()
 
 
 class Pool:
     """Thread-safe. close() makes every other call end with SourceUnavailable, those waiting in a channel too."""
 
-    def __init__(
-        self, establish: Callable[[], Establish], password: Callable[[], str] | None, limits: SmbLimits
-    ) -> None:
+    def __init__(self, establish: Callable[[], Establish], logins: Logins, limits: SmbLimits) -> None:
         self._establish = establish
-        self._password = password
+        self._logins = logins
         self._limits = limits
         self._lock = threading.Lock()
-        self._login = threading.Lock()
         self._closed = threading.Event()
         self._idle: list[Channel] = []
         self._used: set[Channel] = set()
         self._attempts: set[Establish] = set()
-        self._refusal: tuple[SourceAuthFailed, bytes, float] | None = None
-        self._key = secrets.token_bytes(16)
+
+    def sibling(self) -> Pool:
+        """Return another pool to the same share, which is closed on its own but shares what logins were refused."""
+        return Pool(self._establish, self._logins, self._limits)
 
     def channel(self, *, again: bool = False) -> Channel:
         """Return a channel for the caller's own use until give_back() or its close().
@@ -123,8 +151,11 @@ class Pool:
 
     def _connect(self) -> Channel:
         """Log in; one at a time, so that a password that is refused is tried once and not once a thread."""
-        with self._login:
-            self._refuse_again()
+        while not self._logins.lock.acquire(timeout=_LOOK_S):
+            self.raise_if_closed()
+        try:
+            self.raise_if_closed()
+            self._logins.refuse_again()
             attempt = self._establish()
             with self._lock:
                 self.raise_if_closed()
@@ -133,11 +164,13 @@ class Pool:
                 channel = Channel(attempt.run(), self._limits)
             except SourceAuthFailed as exc:
                 if attempt.login_refused:
-                    self._refusal = (exc, self._fingerprint(), time.monotonic())
+                    self._logins.refused(exc)
                 raise
             finally:
                 with self._lock:
                     self._attempts.discard(attempt)
+        finally:
+            self._logins.lock.release()
         with self._lock:
             if not self._closed.is_set():
                 self._used.add(channel)
@@ -145,18 +178,3 @@ class Pool:
                 return channel
         channel.close()
         raise closed_by_us()
-
-    def _refuse_again(self) -> None:
-        """Raise the last refusal as long as it would be the same password within the hour."""
-        self.raise_if_closed()
-        if self._refusal is None:
-            return
-        error, secret, at = self._refusal
-        if time.monotonic() - at < _REFUSED_FOR_S and hmac.compare_digest(secret, self._fingerprint()):
-            raise SourceAuthFailed(error.message, hint=error.hint)
-        self._refusal = None
-
-    def _fingerprint(self) -> bytes:
-        """Tell one password from another without keeping it."""
-        password = self._password() if self._password is not None else ""
-        return hashlib.blake2b(password.encode(), key=self._key).digest()

@@ -16,10 +16,11 @@ from syncd.sources.smb.errors import ChannelLost, Meaning, entry_error, meaning_
 from syncd.sources.smb.fetching import Fetching
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.packets import AllInformation
-from syncd.sources.smb.pool import Pool
+from syncd.sources.smb.pool import Logins, Pool
 from syncd.sources.smb.probing import list_shares
 from syncd.sources.smb.scanning import Scanning
 from syncd.sources.smb.session import Server
+from syncd.sources.smb.watching import SmbWatch
 
 _NOT_A_DIRECTORY = 0xC0000103
 
@@ -53,7 +54,7 @@ class SmbSource:
         self._folder = folder.strip("/").replace("/", "\\")
         self._connections = connections
         self._limits = limits or SmbLimits()
-        self._pool = Pool(self._establish, password, self._limits)
+        self._pool = Pool(self._establish, Logins(password), self._limits)
 
     @property
     def description(self) -> str:
@@ -88,6 +89,10 @@ class SmbSource:
         if found.attributes & packets.ATTRIBUTE_DIRECTORY:
             raise EntryGone(f'"{path}" is a folder now')
         return Fingerprint(found.size, found.mtime_ns, found.ctime_ns, found.file_id)
+
+    def watcher(self) -> SmbWatch:
+        """Return what tells of changes in the same folder; it has a connection of its own and outlives this source."""
+        return SmbWatch(self._pool.sibling(), self._locate, self._limits)
 
     def close(self) -> None:
         """See ports.Source."""
