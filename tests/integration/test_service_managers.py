@@ -235,6 +235,24 @@ def test_another_configuration_restarts_the_daemon(machine: BootedHost) -> None:
         place.syncd("uninstall")
 
 
+@pytest.mark.parametrize("name", ["with blanks", "50%h $HOME ${HOME} $$", """quotes "x" 'y' ; \\\\ #"""])
+def test_odd_paths_reach_the_daemon_as_they_are(machine: BootedHost, name: str) -> None:
+    place = on_systemd(machine, "--system")
+    odd = f"/etc/syncd/{name}.toml"
+    target = f"/srv/{name}"
+    machine.run("mkdir", "-p", target)
+    machine.run("chown", "syncd", target)
+    state = "/var/lib/syncd/state"
+    quoted = json.dumps(target)[1:-1]
+    machine.write(odd, CONFIG.format(state=state, source="/srv/share", target=quoted))
+    try:
+        done = machine.run("/opt/syncd/bin/syncd", "-c", odd, "service", "install")
+        assert done.code == 0, done
+        assert machine.exists(f"{target}/probe"), "the daemon read that file, and may write that folder"
+    finally:
+        place.syncd("uninstall")
+
+
 # --- what the real systemd makes of the unit
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd import service
+from syncd import config, service
+from syncd.config.secrets import file_problem
 from syncd.core.errors import ConfigError
 from syncd.service import check, program
 from syncd.service.place import Account, Manager, Place, checked_name
@@ -369,6 +370,23 @@ def test_a_secret_that_systemd_hands_over(
 def test_another_unit_s_secret_is_not_handed_over(tmp_path: Path, everybodys: Place, env: dict[str, str]) -> None:
     file = configured(tmp_path, 'password_file = "/run/credentials/other.service/smb-password"')
     assert "/run/credentials/other.service/smb-password does not exist" in problems(everybodys, file, env)
+
+
+def test_a_handed_over_secret_may_show_the_bits_of_its_acl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = secret(tmp_path / "smb-password")
+    kept.chmod(0o440)
+    assert "open to others" in file_problem(kept)
+    monkeypatch.setattr("syncd.config.secrets._HANDED_OVER", tmp_path)
+    assert file_problem(kept) == ""
+    kept.chmod(0o444)
+    assert "open to others" in file_problem(kept)
+
+
+def test_only_the_service_misses_what_is_handed_to_it(tmp_path: Path, env: dict[str, str]) -> None:
+    file = configured(tmp_path, 'password_file = "/run/credentials/syncd-test.service/smb-password"')
+    assert config.load(file, env).mirrors[0].password is not None
+    with pytest.raises(ConfigError, match="1 problem"):
+        config.load(file, {**env, "CREDENTIALS_DIRECTORY": "/run/credentials/syncd-test.service"})
 
 
 # --- calls and steps
