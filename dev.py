@@ -49,6 +49,10 @@ PROGRAMS = {
     "socat": "socat",
     "strace": "strace",
     "rsync": "rsync",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -77,9 +77,20 @@ export function arrange(parent, items, { key, build, fill }) {
     node.dataset.key = name;
     fill(node, item);
     if (node === place) place = place.nextElementSibling;
-    else parent.insertBefore(node, place);
+    else put(parent, node, place);
   }
   for (const node of kept.values()) node.remove();
+}
+
+/** Move a node without taking the focus from what is in it; newer browsers can do that themselves. */
+function put(parent, node, place) {
+  if (node.isConnected && parent.moveBefore) {
+    parent.moveBefore(node, place);
+    return;
+  }
+  const focused = node.contains(document.activeElement) ? document.activeElement : null;
+  parent.insertBefore(node, place);
+  focused?.focus({ preventScroll: true });
 }
 
 /** Fill a <dl> of figures: [label, words or node, tone?]. A node is put in as it is, words only if they are others. */

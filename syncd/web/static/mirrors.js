@@ -4,9 +4,9 @@ import { arrange, byId, figures, make, mark, say, sayHint, setTime, show, timeOf
 import { ago, bytes, count, duration, instant, isNumber, plural, secondsSince, text, UNKNOWN } from "./format.js";
 import { levelOf, listOf, roomOf, worstFirst } from "./judge.js";
 
-const CARDS_MAX = 60;
+const CARDS_MAX = 40;
 const PROBLEM_ROWS = 160; // on the whole page
-const PER_CARD = [3, 25];
+const PER_CARD = [2, 25];
 const ROOM_TONE = { full: "bad", low: "warn" };
 
 export function showMirrors(mirrors) {

@@ -4,34 +4,35 @@ import { arrange, byId, figures, make, mark, say, setTime, show, timeOf } from "
 import { bytes, count, duration, instant, isNumber, plural, text, UNKNOWN } from "./format.js";
 import { listOf } from "./judge.js";
 
-const HOPS_MAX = 70;
-const WORKERS_MAX = 50;
+const HOPS_MAX = 40;
+const WORKERS_MAX = 40;
 const EVENTS_SHOWN = 40;
 const HOP_LEVEL = { ok: "ok", down: "bad", off: "off" };
 const WORKER_LEVEL = { idle: "ok", ok: "ok", busy: "ok", working: "ok", lost: "bad", dead: "bad", failing: "bad" };
 
 export function showHops(hops) {
-  arrange(byId("hops"), empty(listOf(hops).slice(0, HOPS_MAX), "No connection is reported."), {
-    key: (hop) => text(hop.name),
-    build: (hop) => (hop.nothing ? nothing(hop) : row(text(hop.name))),
-    fill: (node, hop) => hop.nothing || fillHop(node, hop),
-  });
+  const down = (hop) => (hop.state === "down" ? 0 : 1);
+  const sorted = [...listOf(hops)].sort((one, other) => down(one) - down(other));
+  showRows(byId("hops"), bounded(sorted, HOPS_MAX, "connection"), (hop) => text(hop.name), fillHop);
 }
 
 export function showWorkers(workers) {
-  arrange(byId("workers"), empty(listOf(workers).slice(0, WORKERS_MAX), "No worker has been seen."), {
-    key: (worker) => text(worker.id),
-    build: (worker) => (worker.nothing ? nothing(worker) : row(text(worker.id))),
-    fill: (node, worker) => worker.nothing || fillWorker(node, worker),
+  showRows(byId("workers"), bounded(listOf(workers), WORKERS_MAX, "worker"), (worker) => text(worker.id), fillWorker);
+}
+
+function showRows(list, items, name, fill) {
+  arrange(list, items, {
+    key: (item) => (item.words ? " " : name(item)),
+    build: (item) => (item.words ? make("li", { class: "note" }) : row(name(item))),
+    fill: (node, item) => (item.words ? say(node, item.words) : fill(node, item)),
   });
 }
 
-function empty(items, words) {
-  return items.length ? items : [{ nothing: words, name: " ", id: " " }];
-}
-
-function nothing({ nothing: words }) {
-  return make("li", { class: "note" }, words);
+/** As many items as are shown, and a line in words for those that are not, or that there are none. */
+function bounded(items, most, what) {
+  if (!items.length) return [{ words: `No ${what} is known.` }];
+  const left = items.length - most;
+  return left > 0 ? [...items.slice(0, most), { words: `${plural(left, `more ${what}`)} not shown.` }] : items;
 }
 
 /** A line: name, state, since when, and a detail below. */
