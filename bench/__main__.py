@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import syncd
-from bench import million, startup
+from bench import api, million, startup
 from bench.measure import BenchError
 from bench.peers import rclone_program
 from bench.row import Bench, say
@@ -29,7 +29,7 @@ SHARED_MEMORY = Path("/dev/shm")
 LONG_PATH = 40
 """The paths of smbd's sockets have to stay below 108 bytes."""
 RUNS = 5
-OTHERS = ("million", "startup")
+OTHERS = ("million", "startup", "api")
 
 
 def main() -> int:
@@ -111,6 +111,9 @@ def _measure(
     elif name == "startup":
         with tempfile.TemporaryDirectory(dir=output) as folder:
             results.startup, results.imports = startup.measure(Path(folder), corpora, given.runs)
+    elif name == "api":
+        with tempfile.TemporaryDirectory(dir=output) as folder:
+            results.api = api.measure(Path(folder), api.QUICK_CALLS if given.quick else api.CALLS)
     else:
         workload = _workload(name, given)
         if workload.on_disk and _kind(disk) == "tmpfs":

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.api import Latency
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
 from bench.row import BEST, Row
@@ -24,6 +25,7 @@ class Results:
     million_files: int = 0
     startup: dict[str, Series] = field(default_factory=dict)
     imports: dict[str, Imports] = field(default_factory=dict)
+    api: dict[str, Latency] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -37,6 +39,7 @@ class Results:
                 name: {"total_ms": each.total_ms, "modules": each.modules, "packages_ms": each.packages}
                 for name, each in self.imports.items()
             },
+            "api": {name: each.as_json() for name, each in self.api.items()},
             "skipped": self.skipped,
         }
 
@@ -49,6 +52,8 @@ class Results:
             parts.append(self._million())
         if self.startup:
             parts.append(self._startup())
+        if self.api:
+            parts.append(self._api())
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -97,6 +102,22 @@ class Results:
             median_ms = f"{(series.median_s or 0) * 1000:.0f}"
             own = [f"{found.total_ms:.0f}", str(found.modules)] if found else ["", ""]
             body.append([name, median_ms, _megabytes(series), *own, largest])
+        return _table(head, body)
+
+    def _api(self) -> str:
+        head = [
+            "the daemon's API over its Unix socket (milliseconds)",
+            "p50",
+            "p99",
+            "worst",
+            "calls/s",
+            "p99 to reach",
+        ]
+        body = []
+        for name, each in self.api.items():
+            bar = "" if each.reach_ms is None else f"< {each.reach_ms:g}: {'reached' if each.reached else 'MISSED'}"
+            times = (f"{ms:.2f}" for ms in (each.p50_ms, each.p99_ms, each.worst_ms))
+            body.append([name, *times, f"{each.per_s:,.0f}", bar])
         return _table(head, body)
 
 
