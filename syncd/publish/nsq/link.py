@@ -223,8 +223,9 @@ class Link(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
             self._take(message)
 
     def _on_error(self, error: Exception, **_: object) -> None:
+        said = error.args[0] if error.args and isinstance(error.args[0], bytes) else str(error).encode()
         if not self.stream.closed():
-            self.drop(f"it answered {_shown(str(error).encode())}")
+            self.drop(f"it answered {_shown(said)}")
 
     def _on_close(self, **_: object) -> None:
         error = self.stream.error if self.stream is not None else None
