@@ -1,4 +1,4 @@
-"""syncd doctor: one check a hop, from the configuration to the share."""
+"""syncd doctor: one check a hop, from the configuration to the share, NSQ, MongoDB and the daemon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `syncd doctor`."""
     describe(
         parser,
-        "Check every hop, from the configuration to the files on the share, and say what to do about what is wrong.\n"
+        "Check every hop, from the configuration to the files on the share, to NSQ and to MongoDB, ask a running\n"
+        "daemon for its own view, and say what to do about what is wrong.\n"
         "Writes nothing, takes less than a minute, and tries a password once. 0: nothing failed (warnings do not\n"
         "count); 3: a check failed; 2: the configuration cannot be used.",
         ["syncd doctor", "syncd doctor --mirror Bhushanji", "syncd doctor --json", "syncd doctor --bundle report.zip"],
@@ -41,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         metavar="FILE",
         type=Path,
-        help="write a zip file to send with a report: versions, settings, status, runs, checks; no secrets",
+        help="write a zip file to send with a report: versions, settings, status, runs, checks, logs; no secrets",
     )
 
 
@@ -93,11 +94,11 @@ def _load(file: Path) -> tuple[Settings | None, ConfigError | None]:
 
 
 def _groups(settings: Settings | None, error: ConfigError | None, only: str, program: str) -> Iterator[Group]:
-    from syncd.doctor.examine import examine_host, examine_mirrors
+    from syncd.doctor.examine import examine, examine_host
 
     yield examine_host(settings, error, program)
     if settings is not None:
-        yield from examine_mirrors(settings, program, only=only)
+        yield from examine(settings, os.environ, program, only=only)
 
 
 def _clean(scrub: Scrubber, check: dict[str, Any]) -> dict[str, Any]:
@@ -105,9 +106,13 @@ def _clean(scrub: Scrubber, check: dict[str, Any]) -> dict[str, Any]:
 
 
 def _status(settings: Settings | None) -> dict[str, Any]:
+    """Return what `syncd status --json` would print: the daemon's word, or the catalogue's when none runs."""
     from syncd.app.everything import App
+    from syncd.doctor.daemon import status_of_daemon
 
-    return {} if settings is None else App(settings).status().as_json()
+    if settings is None:
+        return {}
+    return status_of_daemon(settings) or App(settings).status().as_json()
 
 
 def _shown(group: Group) -> str:

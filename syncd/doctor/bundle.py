@@ -1,4 +1,4 @@
-"""One file to send with a report: versions, settings, status, runs, checks. No secret is in it."""
+"""One file to send with a report: versions, settings, status, runs, checks, logs. No secret is in it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from syncd.config import Settings
 from syncd.config.keys import REQUIRED, TABLES
 from syncd.core.errors import ConfigError, SyncdError
 from syncd.doctor.checks import Group
+from syncd.doctor.logs import service_logs
 from syncd.doctor.secrets import Scrubber
 from syncd.store.reading import open_readonly
 from syncd.store.state import StateDirectory
@@ -33,6 +34,9 @@ _ENVIRONMENT = {
     ("mongo", "uri_file"): "MONGO_URI",
 }
 """Variables that win over the file. The value of the last one is a secret: only that it is set is told."""
+
+_VARIABLES = ("SYNCD_CONFIG", "SYNCD_API", "SYNCD_LOG", "SYNCD_DEBUG", "WORKER_ID", *_ENVIRONMENT.values())
+"""Variables that decide something. Of the one with a secret it is told that it is set."""
 
 Shelf = dict[str, bytes]
 """The files of a bundle: name -> contents."""
@@ -52,12 +56,13 @@ def collect(
         "settings.json": described(file, env),
         "checks.json": [check for group in groups for check in group.as_json()],
     }
-    crashes: Shelf = {}
+    texts = service_logs(env)
     if settings is not None:
         parts["status.json"] = _or_error(status)
         parts["runs.json"] = _or_error(lambda: _runs(settings))
-        crashes = {name: scrub.clean(text).encode() for name, text in _crashes(settings.host.state_dir)}
-    return {name: _json(scrub.clean_all(content)) for name, content in parts.items()} | crashes
+        texts |= dict(_crashes(settings.host.state_dir))
+    shelf = {name: _json(scrub.clean_all(content)) for name, content in parts.items()}
+    return shelf | {name: scrub.clean(text).encode("utf-8", "backslashreplace") for name, text in texts.items()}
 
 
 def contents(shelf: Shelf) -> list[str]:
@@ -108,7 +113,7 @@ def described(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
 
     Read from the file itself, so that it also tells of one that does not load.
     """
-    told: dict[str, Any] = {"file": str(file), "tables": {}}
+    told: dict[str, Any] = {"file": str(file), "environment": _set(env), "tables": {}}
     try:
         raw = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -119,6 +124,10 @@ def described(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
         told["tables"][table] = [_table(table, entry, keys, env) for entry in entries]
     told["unknown_tables"] = sorted(set(raw) - set(TABLES))
     return told
+
+
+def _set(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: "(a secret)" if name == "MONGO_URI" else env[name] for name in _VARIABLES if env.get(name)}
 
 
 def _table(table: str, entry: Mapping[str, Any], keys: Sequence[Any], env: Mapping[str, str]) -> dict[str, Any]:
@@ -185,4 +194,6 @@ def _about(name: str) -> str:
         "status.json": "syncd status --json; has names of files that failed",
         "runs.json": "the last runs; have names of files that failed",
     }
+    if name.startswith("log-"):
+        return "the end of what the service logged; has names of files"
     return known.get(name, "a bug in syncd that was met here")

@@ -35,12 +35,13 @@ class Pace:
     connect_s: float = 6.0
     setup_s: float = 10.0
     stall_s: float = 6.0
+    answer_s: float = 6.0
     hops_s: float = 35.0
     check_s: float = 15.0
     sample_s: float = 8.0
     listing_s: float = 15.0
-    target_s: float = 8.0
-    whole_s: float = 50.0
+    target_s: float = 10.0
+    whole_s: float = 45.0
     folders: int = 200
     entries: int = 50_000
 
@@ -85,14 +86,19 @@ def skipped(names: Iterable[str], because: str) -> list[Check]:
 
 @dataclass(slots=True)
 class Group:
-    """The checks of one mirror, or of this host (mirror ""). `title` says what it is about."""
+    """The checks of one mirror, or (mirror "") of something else, which `about` names in one word.
+
+    about: "host", "mirror", "nsqd", "nsqlookupd", "mongodb", "service" or "daemon". title: the same for people.
+    """
 
     mirror: str
     title: str
     checks: list[Check] = field(default_factory=list)
+    about: str = "host"
 
     def as_json(self) -> list[dict[str, Any]]:
-        return [{"mirror": self.mirror or None, **check.as_json()} for check in self.checks]
+        about = "mirror" if self.mirror and self.about == "host" else self.about
+        return [{"group": about, "mirror": self.mirror or None, **check.as_json()} for check in self.checks]
 
 
 def worst(groups: Iterable[Group]) -> Level:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from syncd.config import MirrorSettings, Settings, SourceUrl
 from syncd.core.errors import ConfigError, EntryGone, SyncdError
 from syncd.core.model import RelPath
-from syncd.doctor import host, secrets
+from syncd.doctor import clock, host, mac, secrets, services
 from syncd.doctor.checks import (
     Check,
     Group,
@@ -26,15 +26,14 @@ from syncd.doctor.checks import (
     failed,
     ok,
     skipped,
-    warn,
     within,
 )
+from syncd.doctor.parallel import Running, results
 from syncd.doctor.sample import check_listing
 from syncd.doctor.target import Target
-from syncd.ports import Source, SourceInfo
+from syncd.ports import Source
 
 AT_ONCE = 8
-SKEW_S = 2.0
 _LISTINGS = ("listing",)
 
 
@@ -42,13 +41,14 @@ def examine_host(
     settings: Settings | None, error: ConfigError | None, program: str = "syncd", pace: Pace | None = None
 ) -> Group:
     """Look at what does not belong to a mirror. settings None: the configuration does not load; error says why."""
-    group = Group("", "this host", [host.check_versions()])
+    group = Group("", "this host", [host.check_versions(), *(mac.check_sleep() if mac.is_mac() else ())])
     if error is not None:
         group.checks += host.explain(error, program)
     elif settings is not None:
         group.checks += host.check_configuration(settings)
     if settings is not None:
         group.checks += secrets.check_host(settings)
+        group.checks += services.check_announcements(settings)
         group.checks += _state(settings, program, pace or Pace())
     return group
 
@@ -61,23 +61,44 @@ def _state(settings: Settings, program: str, pace: Pace) -> list[Check]:
         return [fail("state directory", seen, "set host.state_dir to a directory on a local disk")]
 
 
-def examine_mirrors(
-    settings: Settings, program: str = "syncd", pace: Pace | None = None, *, only: str = ""
+def examine(
+    settings: Settings, env: Mapping[str, str], program: str = "syncd", pace: Pace | None = None, *, only: str = ""
 ) -> Iterator[Group]:
-    """Yield the checks of each mirror in the order of the configuration; done after pace.whole_s at the latest.
+    """Yield the checks of each mirror in the order of the configuration, then those of NSQ, MongoDB and the service.
 
-    program: how the operator calls syncd with this configuration, for the next steps. only: this mirror alone.
+    All are made at the same time and done after pace.whole_s at the latest. program: how the operator calls syncd with
+    this configuration, for the next steps. env: whose variables win over the file. only: this mirror alone.
     """
     pace = pace or Pace()
     until = time.monotonic() + pace.whole_s
+    running = _mirrors(settings, program, pace, only)
+    if not only:
+        running += services.begin(settings, env, program, pace)
+    yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
+
+
+def examine_mirrors(
+    settings: Settings, program: str = "syncd", pace: Pace | None = None, *, only: str = ""
+) -> Iterator[Group]:
+    """Yield the checks of each mirror, as examine() does."""
+    pace = pace or Pace()
+    until = time.monotonic() + pace.whole_s
+    running = _mirrors(settings, program, pace, only)
+    yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
+
+
+def _mirrors(settings: Settings, program: str, pace: Pace, only: str) -> list[Running]:
     servers = _Servers()
     slots = threading.BoundedSemaphore(AT_ONCE)
-    mirrors = [mirror for mirror in settings.mirrors if only in ("", mirror.name)]
-    running = [_Examination(mirror, settings, servers, program, pace) for mirror in mirrors]
-    for examination in running:
-        examination.start(slots)
-    for examination in running:
-        yield examination.result(max(until - time.monotonic(), 0))
+    return [
+        Running(
+            Group(mirror.name, f"{mirror.source} -> {mirror.target}"),
+            _Examination(mirror, settings, servers, program, pace).add_to,
+            slots,
+        )
+        for mirror in settings.mirrors
+        if only in ("", mirror.name)
+    ]
 
 
 class _Servers:
@@ -113,57 +134,29 @@ class _Server:
 
 
 class _Examination:
-    """One mirror's checks, made in a thread of its own."""
+    """One mirror's checks."""
 
     def __init__(self, mirror: MirrorSettings, settings: Settings, servers: _Servers, program: str, pace: Pace) -> None:
         self._mirror = mirror
-        self._settings = settings
         self._servers = servers
         self._secret_hint = f"{program} secret {mirror.name}"
         self._pace = pace
-        self._checks: list[Check] = []
-        self._bug: BaseException | None = None
-        self._done = threading.Event()
         self._target = Target(mirror, settings.host.state_dir)
 
-    def start(self, slots: threading.BoundedSemaphore) -> None:
-        """Begin as soon as a slot is free."""
-
-        def go() -> None:
-            with slots:
-                try:
-                    self._examine()
-                except BaseException as error:  # noqa: BLE001 (raised again in the thread that asks for the result)
-                    self._bug = error
-                finally:
-                    self._done.set()
-
-        threading.Thread(target=go, name=f"doctor {self._mirror.name}", daemon=True).start()
-
-    def result(self, wait_s: float) -> Group:
-        """Return the checks; those made so far, and that it took too long, after `wait_s`."""
-        finished = self._done.wait(wait_s)
-        if self._bug is not None:
-            raise self._bug
-        checks = list(self._checks)
-        if not finished:
-            todo = "look at what is slow above, or ask for one mirror: syncd doctor --mirror NAME"
-            checks.append(fail("time", f"not finished within {self._pace.whole_s:.0f} s; the rest was left out", todo))
-        return Group(self._mirror.name, f"{self._mirror.source} -> {self._mirror.target}", checks)
-
-    def _examine(self) -> None:
+    def add_to(self, told: list[Check]) -> None:
+        """Add the checks as they are made."""
         closed = secrets.check_mirror(self._mirror, self._secret_hint)
-        self._checks += closed
-        self._checks += self._examine_target()
+        told += closed
+        told += mac.with_folder_advice(self._examine_target())
         if any(check.status is Level.FAIL for check in closed):
-            self._checks += skipped(["source"], "its secret cannot be used")
+            told += skipped(["source"], "its secret cannot be used")
             return
         refused = False
         for number, url in enumerate(self._mirror.sources):
-            checks = self._examine_source(url, refused)
+            checks = mac.with_network_advice(self._examine_source(url, refused))
             refused = refused or any(check.name == "login" and check.status is Level.FAIL for check in checks)
             label = f" (stand-by {number}, {url})" if number else ""
-            self._checks += [Check(c.name, c.status, c.seen + label, c.todo) for c in checks]
+            told += [replace(check, seen=check.seen + label) for check in checks]
 
     def _examine_target(self) -> list[Check]:
         try:
@@ -212,7 +205,7 @@ class _Examination:
             name = "login" if error.exit_code == 12 else "folder"
             return [failed(name, error), *skipped(_LISTINGS, f"{name} failed")]
         checks = [] if "folder" in told else [ok("folder", info.description)]
-        checks += [*check_clock(info, self._mirror), *self._marker(source)]
+        checks += [*clock.check_clock(info, self._mirror), *self._marker(source)]
         return checks + check_listing(source, self._mirror, self._target.traits, self._target.room, self._pace)
 
     def _marker(self, source: Source) -> list[Check]:
@@ -254,17 +247,3 @@ def _adapter(url: SourceUrl) -> _Adapter:
             from syncd.doctor import local
 
             return local
-
-
-def check_clock(info: SourceInfo, mirror: MirrorSettings) -> list[Check]:
-    """Compare clocks: settling goes by the server's, told from ours by this difference."""
-    if not info.clock_offset_ns:
-        return []
-    offset_s = info.clock_offset_ns / 1e9
-    seen = f"the server's clock is {abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} ours"
-    if abs(offset_s) <= SKEW_S:
-        return [ok("clock", seen)]
-    meaning = (
-        f"settle ({mirror.settle_s:g} s) goes by the server's clock; what another machine stamps may settle too early"
-    )
-    return [warn("clock", f"{seen}: {meaning}", "set both clocks by NTP")]

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from syncd.config import MirrorSettings, Secret, Settings
 from syncd.config.keys import TABLES, Place
 from syncd.config.secrets import redact
 from syncd.core.errors import ConfigError
 from syncd.doctor.checks import Check, fail, ok
+from syncd.doctor.mongo_uri import read
 
 HIDDEN = "***"
 
@@ -91,6 +92,7 @@ class Scrubber:
 
 def _of_environment(env: Mapping[str, str]) -> Iterator[str]:
     yield env.get("MONGO_URI", "")
+    yield from _mongo_passwords(env.get("MONGO_URI", ""))
     for value in env.values():
         yield from _url_passwords(value)
 
@@ -119,6 +121,7 @@ def _of_key(key: str, value: str, place: Place) -> Iterator[str]:
         yield from [value] if "://" in value else _contents(place.path(value or "."))
     elif key in _VARIABLES:
         yield place.env.get(value, "")
+        yield from _mongo_passwords(place.env.get(value, ""))
         yield "" if _VARIABLE.fullmatch(value) else value  # the secret itself, where its variable's name belongs
     elif key not in _KNOWN_KEYS and _NAMES.search(key):
         yield value
@@ -134,6 +137,7 @@ def _contents(path: Path) -> Iterator[str]:
     yield text.strip()
     yield from (line.strip() for line in text.splitlines() if not line.startswith("-----"))
     yield from _url_passwords(text)
+    yield from _mongo_passwords(text)
 
 
 def _url_passwords(text: str) -> Iterator[str]:
@@ -141,7 +145,14 @@ def _url_passwords(text: str) -> Iterator[str]:
         yield match[2]
 
 
+def _mongo_passwords(text: str) -> Iterator[str]:
+    """Yield the password of a MongoDB URI, also of one that is not escaped as it should be."""
+    if "mongo" in text:
+        uri, _ = read(text)
+        yield uri.password or "" if uri is not None else ""
+
+
 def _forms(value: str) -> set[str]:
     """Return how a text may stand in others: as it is, escaped for URLs, Python and JSON, unescaped."""
     escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
-    return {value, quote(value, safe=""), quote(value), unquote(value)} | escaped
+    return {value, quote(value, safe=""), quote(value), quote_plus(value), unquote(value)} | escaped

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import socket
 import time
-from typing import Any
 
 from syncd.config import MirrorSettings, SourceUrl
 from syncd.core.errors import SourceAuthFailed, SourceUnavailable, SourceVanished, SyncdError
 from syncd.core.paths import printable
-from syncd.doctor.checks import Check, Pace, TimedOut, fail, ok, skipped, within
+from syncd.doctor.checks import Check, Pace, fail, ok, skipped, within
+from syncd.doctor.dial import Peer, Stopped, reach
 from syncd.ports import Source
 from syncd.sources.sftp import SftpSource
 
@@ -20,29 +20,18 @@ SHARED_HOPS: tuple[str, ...] = ("name", "port", "banner", "host key", "login")
 _HOPS = (*SHARED_HOPS, "folder")
 _BANNER = re.compile(rb"^SSH-(2\.0|1\.99)-[^\r\n]*", re.MULTILINE)
 _BANNER_BYTES = 8192
-_PORT_HINT = "check host and port in the mirror's source, and that the server is up"
 _OTHER_HINT = "check the port in the mirror's source: it must be the SSH server's"
-
-
-class _Stopped(Exception):
-    """A hop failed; `check` says how."""
-
-    def __init__(self, check: Check) -> None:
-        super().__init__(check.seen)
-        self.check = check
 
 
 def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -> list[Check]:
     """Try each hop; the password or key is not tried again once it was refused."""
     checks: list[Check] = []
     try:
-        addresses = _resolve(url, pace)
-        checks.append(ok("name", ", ".join(dict.fromkeys(str(each[4][0]) for each in addresses))))
-        with _dial(url, addresses, pace) as end:
-            checks.append(ok("port", f"connected to {end.getpeername()[0]}, port {url.port}"))
-            checks.append(ok("banner", _banner(url, end, pace)))
+        line = reach(Peer(url.host, url.port, "the mirror's source"), pace, checks)
+        with line.socket:
+            checks.append(ok("banner", _banner(url, line.socket, pace)))
         checks += _log_in(mirror, url, secret_hint, pace)
-    except _Stopped as stopped:
+    except Stopped as stopped:
         checks.append(stopped.check)
     return _completed(checks)
 
@@ -70,43 +59,6 @@ def _completed(checks: list[Check]) -> list[Check]:
     return checks + skipped(rest, f"{told[-1]} failed") if rest else checks
 
 
-def _resolve(url: SourceUrl, pace: Pace) -> list[Any]:
-    hint = "check the host in the mirror's source, and the DNS of this machine"
-    try:
-        return within(pace.resolve_s, lambda: socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM))
-    except TimedOut:
-        raise _Stopped(fail("name", f'"{url.host}": the name service does not answer', hint)) from None
-    except (OSError, UnicodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise _Stopped(fail("name", f'"{url.host}" cannot be resolved: {said}', hint)) from error
-
-
-def _dial(url: SourceUrl, addresses: list[Any], pace: Pace) -> socket.socket:
-    """Connect to the first address that answers."""
-    until = time.monotonic() + pace.connect_s
-    last: OSError | None = None
-    for family, kind, protocol, _, address in addresses:
-        end = socket.socket(family, kind, protocol)
-        try:
-            end.settimeout(max(until - time.monotonic(), 0.1))
-            end.connect(address)
-        except OSError as error:
-            end.close()
-            last = error
-        else:
-            return end
-    raise _Stopped(_unreachable(url, last))
-
-
-def _unreachable(url: SourceUrl, error: OSError | None) -> Check:
-    if isinstance(error, ConnectionRefusedError):
-        return fail("port", f"nothing listens at {url.server} (connection refused)", _PORT_HINT)
-    if isinstance(error, TimeoutError):
-        return fail("port", f"{url.server} does not answer (TCP connect timed out)", _PORT_HINT)
-    said = (error.strerror or str(error)) if error is not None else "the host has no address"
-    return fail("port", f"cannot connect to {url.server}: {said}", _PORT_HINT)
-
-
 def _banner(url: SourceUrl, end: socket.socket, pace: Pace) -> str:
     """Return the identification string; lines before it are allowed (RFC 4253, section 4.2)."""
     until = time.monotonic() + pace.connect_s
@@ -123,11 +75,11 @@ def _banner(url: SourceUrl, end: socket.socket, pace: Pace) -> str:
         except OSError:
             piece = b""
         if not piece:
-            raise _Stopped(fail("banner", f"{url.server} closes the connection{_told(said)}", _OTHER_HINT))
+            raise Stopped(fail("banner", f"{url.server} closes the connection{_told(said)}", _OTHER_HINT))
         said += piece
     if not said:
-        raise _Stopped(fail("banner", f"{url.server} accepts connections but says nothing", _OTHER_HINT))
-    raise _Stopped(
+        raise Stopped(fail("banner", f"{url.server} accepts connections but says nothing", _OTHER_HINT))
+    raise Stopped(
         fail("banner", f"something else than an SSH server answers at {url.server}{_told(said)}", _OTHER_HINT)
     )
 

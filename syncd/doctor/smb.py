@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from syncd.config import MirrorSettings, SourceUrl
-from syncd.doctor.checks import Check, Pace, TimedOut, fail, ok, skipped, warn, within
+from syncd.doctor.checks import Check, Level, Pace, TimedOut, fail, ok, skipped, warn, within
+from syncd.doctor.dial import connect_time, millis
 from syncd.ports import Source
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.probing import HopResult, probe
@@ -45,7 +47,10 @@ def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -
         return [fail("server", f"{server.where}: {error.message}", "see whether the server is overloaded")]
     share_works = any(result.hop == "share" and result.ok for result in results)
     stopped = next((HOPS.get(result.hop, result.hop) for result in results if result.ok is False), "")
-    return [_check(result, url, share_works, stopped) for result in results]
+    checks = [_check(result, url, share_works, stopped) for result in results]
+    return [
+        _timed(check, url, pace) if check.name == "port" and check.status is Level.OK else check for check in checks
+    ]
 
 
 def open_source(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -> Source:
@@ -87,6 +92,12 @@ def _check(result: HopResult, url: SourceUrl, share_works: bool, stopped: str) -
     if result.ok is None:
         return skipped([name], f"{stopped} failed")[0]
     return fail(name, result.seen, result.hint)
+
+
+def _timed(check: Check, url: SourceUrl, pace: Pace) -> Check:
+    """Add how far the server is: one more connection, on which nothing is sent."""
+    took = connect_time(url.host, url.port, pace)
+    return check if took is None else replace(check, seen=f"{check.seen}, round trip {millis(took)}")
 
 
 def _shares(result: HopResult, ours: str, share_works: bool, stopped: str) -> Check:

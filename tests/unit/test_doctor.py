@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -62,7 +63,7 @@ def doctor(file: Path, capsys: pytest.CaptureFixture[str]) -> Doctor:
         told: dict[str, Any] = json.loads(out)
         assert set(told) == {"checks", "state"}
         for check in told["checks"]:
-            assert set(check) == {"mirror", "name", "status", "seen", "todo"}
+            assert set(check) == {"group", "mirror", "name", "status", "seen", "todo"}
             assert check["status"] in ("ok", "warn", "fail")
             assert check["seen"]
             if check["status"] == "fail" and told["state"] != "unusable":
@@ -185,8 +186,9 @@ def test_secrets_of_no_mirror_are_looked_at_too(doctor: Doctor, file: Path, tmp_
     uri.chmod(0o600)
     write(file, more='[mongo]\nuri_file = "uri"')
     told = doctor()
-    assert told["by"][None, "MongoDB URI"] | {"mirror": 0} == {
-        "mirror": 0,
+    assert told["by"][None, "MongoDB URI"] == {
+        "group": "host",
+        "mirror": None,
         "name": "MongoDB URI",
         "status": "ok",
         "seen": f"{uri} (mode 0600)",
@@ -244,6 +246,34 @@ def test_announcements_owed_to_an_nsqd_are_a_warning(doctor: Doctor, file: Path)
     assert main(["-c", str(file), "run-once"]) == 0
     check = doctor()["by"][None, "announcements"]
     assert (check["status"], "127.0.0.1:1" in check["todo"]) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("nsq", "seen"),
+    [
+        ("", "no nsqd_tcp_address is set: announcements go to the embedded spool (syncd events)"),
+        ('nsqd_tcp_address = "127.0.0.1:1"\nannounce = "local"', 'announce = "local": announcements go to the'),
+        ('nsqd_tcp_address = "127.0.0.1:1"\nannounce = "off"', 'announce = "off": nothing is announced'),
+    ],
+)
+def test_where_announcements_go_instead_of_nsqd_is_told_in_one_line(
+    doctor: Doctor, file: Path, nsq: str, seen: str
+) -> None:
+    write(file, more=f"[nsq]\n{nsq}")
+    found = [check for check in doctor()["checks"] if check["name"] == "nsq"]
+    assert [check["status"] for check in found] == ["ok"]
+    assert found[0]["seen"].startswith(seen)
+
+
+def test_without_nsq_and_mongodb_nothing_of_them_is_looked_at(doctor: Doctor) -> None:
+    assert {check["group"] for check in doctor()["checks"]} == {"host", "mirror", "daemon"}
+
+
+def test_one_mirror_alone_leaves_the_rest_out(doctor: Doctor, file: Path) -> None:
+    write(file, more='[nsq]\nnsqd_tcp_address = "127.0.0.1:1"')
+    assert doctor()["code"] == 3
+    told = doctor("--mirror", "B")
+    assert (told["code"], {check["group"] for check in told["checks"]}) == (0, {"host", "mirror"})
 
 
 # --- target ----------------------------------------------------------------------------------------------------------
@@ -399,6 +429,24 @@ def unzipped(path: Path) -> dict[str, str]:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("secret", ["Zq7vKw8xYz9", 'Zq7 vKw8/"xYz9@', "Zq7%vKw8+'xYz9:é"])
+def test_a_bundle_has_the_logs_of_the_service_without_secrets(
+    doctor: Doctor, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("MONGO_URI", f"mongodb://u:{secret}@127.0.0.1:1/gvpocr?authSource=admin")
+    text = f"event=run.done uri=mongodb://u:{secret}@127.0.0.1:1/gvpocr {secret} {quote(secret)} {secret!r}\n"
+    monkeypatch.setattr("syncd.doctor.bundle.service_logs", lambda _env: {"log-syncd.log.txt": text})
+    told = doctor("--bundle", str(tmp_path / "report.zip"))
+    assert "log-syncd.log.txt" in told["err"]
+    assert "the end of what the service logged" in told["err"]
+    held = unzipped(tmp_path / "report.zip")
+    assert "event=run.done" in held["syncd-doctor/log-syncd.log.txt"]
+    for part in ("Zq7", "vKw8", "xYz9"):
+        assert part not in "".join(held.values())
+    environment = json.loads(held["syncd-doctor/settings.json"])["environment"]
+    assert environment["MONGO_URI"] == "(a secret)"
 
 
 def test_a_bundle_overwrites_nothing(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from syncd.core.errors import SourceUnavailable
 from syncd.core.model import Entry, Kind, Listing, RelPath
 from syncd.core.reasons import Reason, hint_for
 from syncd.doctor.checks import Check, Level, Pace
-from syncd.doctor.examine import check_clock
+from syncd.doctor.clock import check_clock
 from syncd.doctor.sample import check_listing
 from syncd.ports import Source, SourceInfo, Traits
 from syncd.sources.memory import Fault, GeneratedSource, MemorySource
