@@ -129,7 +129,7 @@ def _hop(hop: Mapping[str, Any]) -> Check:
     since = f" since {hop['since']}" if hop.get("since") else ""
     took = f", {hop['latency_ms']:g} ms" if isinstance(hop.get("latency_ms"), int | float) else ""
     seen = f"the daemon says: {state}{since}{f' ({detail})' if detail else ''}{took}"
-    if state in ("ok", "off"):
+    if state in ("ok", "off", "unknown"):
         return ok(name, seen)
     if state in ("down", "failed", "error"):
         return fail(name, seen, _COMPARE)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from syncd.config.settings import NsqSettings
 from syncd.config.values import Address
+from syncd.core.dialling import dialled
 from syncd.core.errors import SourceUnavailable
 from syncd.core.paths import printable
 from syncd.doctor import clock
@@ -89,14 +90,12 @@ def nodes_of(producers: Sequence[Any]) -> list[Node]:
 
 
 def route(said: Address, nsq: NsqSettings) -> Address | None:
-    """Return what is dialled for an address that nsqlookupd announces; None: nothing is (RULES of [nsq] address_map).
+    """Return what is dialled for an address that nsqlookupd announces, None when nothing is: the readers' own rule.
 
-    With nsqd_tcp_address set, an address that is neither mapped nor named there is not dialled, unless allow_direct.
+    An nsqd that nsqd_tcp_address names itself is dialled as it is, whether it is announced or not.
     """
-    mapped = nsq.address_map.get(str(said)) or nsq.address_map.get(f"*:{said.port}")
-    if mapped is not None:
-        return mapped
-    return said if said in nsq.nsqd or nsq.allow_direct or not nsq.nsqd else None
+    found = dialled(said, nsq.address_map, proxied=bool(nsq.nsqd), allow_direct=nsq.allow_direct)
+    return Address(*found) if found is not None else said if said in nsq.nsqd else None
 
 
 def check_nodes(nodes: Sequence[Node], nsq: NsqSettings, pace: Pace) -> list[Check]:
@@ -104,11 +103,11 @@ def check_nodes(nodes: Sequence[Node], nsq: NsqSettings, pace: Pace) -> list[Che
     if not nodes:
         return [warn("announced", "nsqlookupd knows of no nsqd", "set -lookupd-tcp-address where nsqd is started")]
     lost = [node for node in nodes if route(node.address, nsq) is None]
-    dialled = [node for node in nodes if node not in lost]
+    known = [node for node in nodes if node not in lost]
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor nsqd") as pool:
-        checks = list(pool.map(lambda node: _announced(node, nsq, pace), dialled[:NODES]))
-    if len(dialled) > NODES:
-        checks.append(ok("announced", f"{counted(len(dialled) - NODES, 'more nsqd')}, not looked at"))
+        checks = list(pool.map(lambda node: _announced(node, nsq, pace), known[:NODES]))
+    if len(known) > NODES:
+        checks.append(ok("announced", f"{counted(len(known) - NODES, 'more nsqd')}, not looked at"))
     return checks + ([_unmapped(lost, nsq)] if lost else [])
 
 
@@ -126,7 +125,7 @@ def _unmapped(lost: Sequence[Node], nsq: NsqSettings) -> Check:
 
 def map_line(pairs: Mapping[str, Address]) -> str:
     """Return the line of the configuration that maps addresses."""
-    return "address_map = { " + ", ".join(f'"{said}" = "{dialled}"' for said, dialled in pairs.items()) + " }"
+    return "address_map = { " + ", ".join(f'"{said}" = "{to}"' for said, to in pairs.items()) + " }"
 
 
 def _nearest(said: Address, nsq: NsqSettings) -> Address:
@@ -136,23 +135,23 @@ def _nearest(said: Address, nsq: NsqSettings) -> Address:
 
 def _announced(node: Node, nsq: NsqSettings, pace: Pace) -> Check:
     """Dial one as a reader of ours would, and compare with the direct way where there is another."""
-    dialled = route(node.address, nsq)
-    assert dialled is not None  # noqa: S101 (the caller left those out)
-    way = f"{node.address} -> {dialled}" if dialled != node.address else f"{node.address} (as it is)"
-    peer = Peer(dialled.host, dialled.port, "address_map in [nsq]" if dialled != node.address else "[nsq]")
+    to = route(node.address, nsq)
+    assert to is not None  # noqa: S101 (the caller left those out)
+    way = f"{node.address} -> {to}" if to != node.address else f"{node.address} (as it is)"
+    peer = Peer(to.host, to.port, "address_map in [nsq]" if to != node.address else "[nsq]")
     try:
         line = dial(peer, resolve(peer, pace), pace)
         with line.socket:
             greeting = greet(line.socket, pace.answer_s)
     except (Stopped, NotNsqd) as error:
-        return fail("announced", f"{way}: {error}", _remedy(node, dialled))
-    direct = connect_time(*node.address, pace) if dialled != node.address else None
+        return fail("announced", f"{way}: {error}", _remedy(node, to))
+    direct = connect_time(*node.address, pace) if to != node.address else None
     compared = f", direct {millis(direct)}" if direct is not None else ""
     return ok("announced", f"{way}: nsqd {greeting.version}, round trip {millis(greeting.round_trip_s)}{compared}")
 
 
-def _remedy(node: Node, dialled: Address) -> str:
-    if dialled != node.address:
+def _remedy(node: Node, to: Address) -> str:
+    if to != node.address:
         return "correct what address_map in [nsq] dials for it, and see that the proxy is up"
     line = map_line({str(node.address): Address("127.0.0.1", node.address.port)})
     return f"name a proxy to it that can be dialled from here; in [nsq]: {line}"
@@ -205,7 +204,7 @@ def _read(link: http.client.HTTPConnection, path: str) -> _Page:
     took_s = time.monotonic() - started
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     offset = clock.offset_of_date(answer.headers.get("Date", ""), asked, clock.now())
     return _Page(answer.status, content, offset, took_s)

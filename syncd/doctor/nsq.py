@@ -135,7 +135,7 @@ def _identified(end: socket.socket, until: float) -> Mapping[str, Any]:
         raise NotNsqd(f"it says {printable(said[:100].decode('ascii', 'replace'))}")
     try:
         told = json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NotNsqd("the answer to IDENTIFY is not JSON") from None
     if not isinstance(told, dict):
         raise NotNsqd("the answer to IDENTIFY is no table")

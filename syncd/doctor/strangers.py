@@ -124,7 +124,7 @@ def _page(said: bytes) -> Stranger:
         return Stranger(Kind.MONGODB)
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if isinstance(told, dict) and "version" in told:
         version = printable(str(told["version"])[:20])

@@ -109,7 +109,7 @@ def test_a_topic_is_judged_by_its_channels() -> None:
         (b"\x15\x03\x01\0\x02\x02\x46", Kind.TLS),
         (b"220 mail\r\n", Kind.OTHER),
         (b"\xff\x00\x1b[2J", Kind.OTHER),
-        (b"HTTP/1.1 200 OK\r\n\r\n[" + b"[" * 500, Kind.HTTP),
+        (b"HTTP/1.1 200 OK\r\n\r\n[" + b"[" * 5000, Kind.HTTP),
     ],
 )
 def test_services_are_told_by_their_first_words(said: bytes, kind: Kind) -> None:
