@@ -11,13 +11,13 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from syncd.core.model import Fact, Intent, Partial, RelPath, Unheld
+from syncd.core.model import Fact, FileEvent, Intent, Partial, RelPath, Unheld
 from syncd.core.paths import parents
 from syncd.ports import ClosedRun
 from syncd.store import outbox, schema
@@ -72,7 +72,10 @@ ON CONFLICT (mirror_id, path) DO UPDATE SET
 
 
 class Catalogue(CatalogueReads):
-    """All mirrors' facts. Thread-safe: one transaction at a time; reads beside it."""
+    """All mirrors' facts. Thread-safe: one transaction at a time; reads beside it.
+
+    on_announced: called after each commit that left new announcements, by the thread that committed; has to be quick.
+    """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         super().__init__(Reader(lambda: connect_reader(path), path))
@@ -80,6 +83,7 @@ class Catalogue(CatalogueReads):
         self._connection = connection
         self._writing = threading.RLock()
         self._known_ids: dict[tuple[int, str], int] = {}
+        self.on_announced: Callable[[], None] = _nobody
 
     @classmethod
     def open(cls, path: Path, *, app_version: str) -> Catalogue:
@@ -297,15 +301,29 @@ class SqliteMirrorCatalogue(MirrorReads):
                 self._close_intents(db, closes)
         if announced:
             self._announced_run = run_id
+            self._catalogue.on_announced()
 
     def owe_again(self, chosen: Iterable[outbox.Again], *, run_id: str, at: str) -> int:
-        """Owe announcements again, as they were; return how many. A chunk is durable when the next one is taken."""
+        """Owe announcements again, as they were, but for what has changed since; return how many.
+
+        A chunk is durable when the next one is taken. No older state can come after a newer one of the same path: what
+        is held is looked at while nothing else can be committed.
+        """
         count = 0
         for chunk in chunks(chosen):
             with self._catalogue.transaction() as db:
-                outbox.owe_again(db, self.id, chunk, run_id=run_id, at=at)
-            count += len(chunk)
+                current = [each for each in chunk if self._is_current(each)]
+                outbox.owe_again(db, self.id, current, run_id=run_id, at=at)
+            count += len(current)
+        if count:
+            self._catalogue.on_announced()
         return count
+
+    def _is_current(self, again: outbox.Again) -> bool:
+        record = self.record(again.path)
+        if record is None:
+            return again.event is FileEvent.REMOVED
+        return again.event is not FileEvent.REMOVED and record.generation == again.generation
 
     def save_partial(self, partial: Partial) -> None:
         digest = bytes.fromhex(partial.sha256)
@@ -421,6 +439,10 @@ class SqliteMirrorCatalogue(MirrorReads):
     def _set(self, column: str, value: object) -> None:
         with self._catalogue.transaction() as db:
             db.execute(f"UPDATE mirrors SET {column} = ? WHERE id = ?", (value, self.id))
+
+
+def _nobody() -> None:
+    """Be told of new announcements, and do nothing."""
 
 
 def _plain(intent: Intent) -> Row:
