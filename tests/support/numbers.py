@@ -24,11 +24,12 @@ _VALUES: dict[str, tuple[str, ...]] = {
 
 
 def one_of_each() -> list[Sample]:
-    """Return samples of all metrics: two mirrors, every state, values that differ (and are never 0)."""
+    """Return samples of all metrics: two mirrors, every state (1), else values that differ (and are never 0)."""
     found: list[Sample] = []
     for metric in NAMES.values():
         for labels in _labellings(metric):
-            found += [Sample(name, labels, float(len(found) + 1)) for name in metric.samples]
+            value = 1.0 if metric.name.endswith("_state") else len(found) + 2.0
+            found += [Sample(name, labels, value) for name in metric.samples]
     return found
 
 
