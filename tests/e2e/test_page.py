@@ -359,6 +359,27 @@ def test_a_daemon_that_hangs_is_no_connection_too(page: Page, service: PageServi
     page.until_word("OK")
 
 
+def test_a_page_that_slept_does_not_show_old_numbers_as_new(page: Page) -> None:
+    page.open()
+    page.until_word("OK")
+    page.script("const real = Date.now; window.fetch = () => new Promise(() => {}); Date.now = () => real() + 60_000")
+    page.until_word("NO CONNECTION", hurry=False)
+    assert "Everything below is 1 min old." in page.says("#headline").replace("61 s", "1 min").replace("60 s", "1 min")
+
+
+def test_a_tab_that_nobody_sees_holds_no_connection(page: Page, service: PageService) -> None:
+    """All tabs of a site share six connections; with a long poll in each, the seventh would hear nothing."""
+    page.open()
+    page.until_word("OK")
+    page.script("Object.defineProperty(document, 'hidden', {get: () => true}); performance.clearResourceTimings()")
+    service.happen("ready", "a.pdf")  # ends the long poll that is under way
+    asked = (
+        "return performance.getEntriesByType('resource').map((each) => each.name).filter((name) => /events/.test(name))"
+    )
+    page.until(lambda: page.script(asked)[-1:] and page.script(asked)[-1].endswith("timeout=0"))
+    page.until(lambda: "a.pdf" in page.says("#events"))
+
+
 def test_a_daemon_that_answers_with_an_error(page: Page, service: PageService) -> None:
     page.open()
     page.until_word("OK")
@@ -582,7 +603,7 @@ def test_a_screen_reader_hears_changes_of_state_and_nothing_else(page: Page, ser
     for number in range(2):
         service.happen("ready", f"{number}.pdf")
         service.shown = status(mirror("Bhushanji", files=number, lag_s=number), mirror("newsletters"))
-        page.until(lambda asked=before + number + 1: service.calls["status"] > asked)
+        page.until(lambda asked=before + number + 1: page.hurry() or service.calls["status"] > asked)
     assert page.script("return heard") == []
     service.shown = statuses.halted()
     page.until_word("HALTED")
@@ -619,6 +640,11 @@ def test_contrast_is_aa_in_every_state(page: Page, service: PageService, dark: b
     service.fail["status"] = CatalogueError("locked")
     page.until_word("DAEMON ERROR")
     assert page.poor_contrasts() == []
+    page.open(token="wrong")
+    page.until_word("NO ACCESS")
+    page.one("#token").send_keys("as wrong", Keys.ENTER)
+    page.until(lambda: page.says("#token-refused"))
+    assert page.poor_contrasts(texts_at_least=10) == []
     assert len(grounds) == 4  # halted and failing share one
     assert page.script("return getComputedStyle(document.body).backgroundColor") == (
         "rgb(14, 17, 21)" if dark else "rgb(238, 240, 243)"

@@ -7,11 +7,12 @@ const CALL_MS = 4000;
 const IDLE_MS = 3000;
 const BUSY_MS = 1500;
 const LOST_MS = 2000;
-const POLL_S = 25;
+const POLL_S = 15;
 const POLL_MS = (POLL_S + 10) * 1000;
 const PAST_EVENTS = 30;
 const EVENTS_MAX = 200;
 const GATHER_MS = 250;
+const HIDDEN_MS = 5000;
 const SOONEST_MS = 1000;
 
 /** An answer that is none: `status` is HTTP's, 0 where the daemon did not answer at all. */
@@ -110,11 +111,13 @@ export class EventLoop {
     for (;;) {
       try {
         if (this.#since < 0) await this.#begin();
-        const answer = await get(`/api/v1/events?since=${this.#since}&limit=${EVENTS_MAX}&timeout=${POLL_S}`, POLL_MS);
+        // a browser has six connections for all tabs of a site: those that nobody sees hold none
+        const wait = document.hidden ? 0 : POLL_S;
+        const answer = await get(`/api/v1/events?since=${this.#since}&limit=${EVENTS_MAX}&timeout=${wait}`, POLL_MS);
         // numbers that went back: another catalogue; begin anew
         this.#since = answer.next < this.#since ? -1 : answer.next;
         if (answer.events.length || answer.gap) told(answer.events, answer.gap);
-        await this.#pause.wait(GATHER_MS);
+        await this.#pause.wait(document.hidden ? HIDDEN_MS : GATHER_MS);
       } catch (error) {
         explained(error);
         await this.#pause.wait(LOST_MS);
