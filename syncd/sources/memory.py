@@ -256,12 +256,16 @@ class _Fake:
 
 
 class MemorySource(_Fake):
-    """A tree that tests edit: put, remove, rename, mkdir. Thread-safe. Paths are "/"-separated, "" is the root."""
+    """A tree that tests edit: put, remove, rename, mkdir. Thread-safe. Paths are "/"-separated, "" is the root.
+
+    listeners are called with the folder of each edit, after it.
+    """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
         super().__init__()
         self._ids = 0
         self._clock_ns = FIRST_MTIME_NS
+        self.listeners: list[Callable[[str], None]] = []
         self._root: _Folder | None = _Folder(self._new_id())
         for path, content in (files or {}).items():
             self.put(path, content)
@@ -282,17 +286,20 @@ class MemorySource(_Fake):
             mtime_ns = self._clock_ns if mtime_ns is None else mtime_ns
             keeps = old is not None and old.kind is Kind.FILE
             folder.children[name] = _File(content, mtime_ns, old.file_id if old and keeps else self._new_id())
+        self._edited(path)
 
     def put_other(self, path: str) -> None:
         """Create a link, or anything else that is neither file nor folder."""
         with self._lock:
             folder, name = self._parent(path, make=True)
             folder.children[name] = _File(b"", FIRST_MTIME_NS, self._new_id(), Kind.OTHER)
+        self._edited(path)
 
     def mkdir(self, path: str) -> None:
         """Create a folder and those above it; safe to repeat."""
         with self._lock:
             self._folder(path, make=True)
+        self._edited(path)
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; "" removes the root itself."""
@@ -302,6 +309,7 @@ class MemorySource(_Fake):
                 return
             folder, name = self._parent(path)
             del folder.children[name]
+        self._edited(path)
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or folder, replacing what lies there; ids and mtimes stay."""
@@ -310,6 +318,15 @@ class MemorySource(_Fake):
             node = folder.children.pop(name)
             target, new_name = self._parent(new, make=True)
             target.children[new_name] = node
+        self._edited(old)
+        self._edited(new)
+
+    def _edited(self, path: str) -> None:
+        """Tell of the folders from the root to the one that `path` lies in: any of them may be new."""
+        parts = path.split("/")
+        for depth in range(len(parts)):
+            for listener in list(self.listeners):
+                listener("/".join(parts[:depth]))
 
     # --- looking, for tests ------------------------------------------------------------------------------------------
 
