@@ -16,8 +16,8 @@ from syncd.config import MirrorSettings, Secret, Settings
 from syncd.config.keys import TABLES, Place
 from syncd.config.secrets import redact
 from syncd.core.errors import ConfigError
+from syncd.core.mongo_uri import read
 from syncd.doctor.checks import Check, fail, ok
-from syncd.doctor.mongo_uri import read
 
 HIDDEN = "***"
 

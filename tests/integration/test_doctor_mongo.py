@@ -16,10 +16,10 @@ import pytest
 
 from syncd import config
 from syncd.cli.main import main
+from syncd.core.mongo_uri import read
 from syncd.doctor.checks import Check, Group, Level, Pace
 from syncd.doctor.examine import examine
 from syncd.doctor.mongo import check_members
-from syncd.doctor.mongo_uri import read
 from syncd.registry.probe import Server
 from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.mongo import KINDS, Login, MongoServer, start_mongo

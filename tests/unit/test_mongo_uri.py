@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pymongo.uri_parser import parse_uri
 
+from syncd.core.mongo_uri import DATABASE, MongoUri, corrected, lacks_auth_source, read
 from syncd.doctor.checks import Level
 from syncd.doctor.mongo import check_uri, without_password
-from syncd.doctor.mongo_uri import DATABASE, MongoUri, corrected, lacks_auth_source, read
 
 CORE = "Zq7vKw"
 """In every password: no word of a message has it in it."""
