@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import syncd
-from bench import api, million, startup
+from bench import announcing, api, million, startup
 from bench.measure import BenchError
 from bench.peers import rclone_program
 from bench.row import Bench, say
@@ -29,7 +29,7 @@ SHARED_MEMORY = Path("/dev/shm")
 LONG_PATH = 40
 """The paths of smbd's sockets have to stay below 108 bytes."""
 RUNS = 5
-OTHERS = ("million", "startup", "api")
+OTHERS = ("million", "startup", "api", "announce")
 
 
 def main() -> int:
@@ -114,6 +114,11 @@ def _measure(
     elif name == "api":
         with tempfile.TemporaryDirectory(dir=output) as folder:
             results.api = api.measure(Path(folder), api.QUICK_CALLS if given.quick else api.CALLS)
+    elif name == "announce":
+        count = announcing.QUICK_ANNOUNCEMENTS if given.quick else announcing.ANNOUNCEMENTS
+        for kind in dict.fromkeys((output, disk)):
+            with tempfile.TemporaryDirectory(dir=kind) as folder:
+                results.announced[_kind(kind)] = announcing.measure(Path(folder), given.runs, count)
     else:
         workload = _workload(name, given)
         if workload.on_disk and _kind(disk) == "tmpfs":

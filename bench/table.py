@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.announcing import REACH_S, Announced
 from bench.api import Latency
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
@@ -26,6 +27,7 @@ class Results:
     startup: dict[str, Series] = field(default_factory=dict)
     imports: dict[str, Imports] = field(default_factory=dict)
     api: dict[str, Latency] = field(default_factory=dict)
+    announced: dict[str, Announced] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -40,6 +42,7 @@ class Results:
                 for name, each in self.imports.items()
             },
             "api": {name: each.as_json() for name, each in self.api.items()},
+            "announced": {kind: each.as_json() for kind, each in self.announced.items()},
             "skipped": self.skipped,
         }
 
@@ -54,6 +57,8 @@ class Results:
             parts.append(self._startup())
         if self.api:
             parts.append(self._api())
+        if self.announced:
+            parts.append(self._announced())
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -102,6 +107,30 @@ class Results:
             median_ms = f"{(series.median_s or 0) * 1000:.0f}"
             own = [f"{found.total_ms:.0f}", str(found.modules)] if found else ["", ""]
             body.append([name, median_ms, _megabytes(series), *own, largest])
+        return _table(head, body)
+
+    def _announced(self) -> str:
+        head = [
+            "announcing to nsqd through socat",
+            "messages",
+            "bytes each",
+            "seconds, median",
+            "a second",
+            "to reach",
+            "",
+        ]
+        body = [
+            [
+                f"catalogue on {kind}",
+                f"{each.announcements:,}",
+                str(each.body_bytes),
+                f"{each.median_s:.2f}",
+                f"{each.announcements / each.median_s:,.0f}",
+                f"10,000 in < {REACH_S:.0f} s",
+                "reached" if each.reached else "MISSED",
+            ]
+            for kind, each in self.announced.items()
+        ]
         return _table(head, body)
 
     def _api(self) -> str:
