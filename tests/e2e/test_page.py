@@ -138,6 +138,7 @@ def bad_states() -> list[Any]:
         pytest.param(status(announcing=no_channel), "WARNING", "warn", "syncd doctor", id="topic without a channel"),
         pytest.param(status(full), "DISK FULL", "bad", "free some space; the next run goes on", id="disk full"),
         pytest.param(status(daemon={"running": False}), "NO DAEMON", "bad", "syncd service status", id="no daemon"),
+        pytest.param(status(problems=["the new configuration is wrong"]), "WARNING", "warn", "syncd doctor", id="own"),
         pytest.param({**status(), "mirrors": []}, "NO MIRRORS", "warn", "syncd init", id="no mirrors"),
     ]  # fmt: skip
 
@@ -187,6 +188,7 @@ def test_failures_tell_reason_and_next_step(page: Page, service: PageService) ->
     assert "name_stream" in page.says(".refused")
     page.one(".more summary").click()
     assert "off: no inotify watches left" in page.says(".more")
+    assert "4: notes.txt, old/a.jpg, old/b.jpg, ..." in page.says(".more")
 
 
 def test_paused_is_calm_and_says_until_when(page: Page, service: PageService) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.remote.webelement import WebElement
@@ -101,7 +101,7 @@ class Page:
         while True:
             try:
                 found = true()
-            except StaleElementReferenceException:
+            except (NoSuchElementException, StaleElementReferenceException):  # not yet, or just replaced
                 found = None
             if found:
                 return found

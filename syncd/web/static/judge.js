@@ -59,10 +59,12 @@ function daemonProblems(status) {
   if (status.daemon && status.daemon.running === false) {
     return [{ level: "bad", word: "NO DAEMON", said: "No daemon is running.", next: "syncd service status" }];
   }
+  const own = Array.isArray(status.problems) ? status.problems : [];
+  const found = own.map((said) => ({ level: "warn", word: "WARNING", said: text(said), next: "syncd doctor" }));
   if (listOf(status.mirrors).length === 0) {
-    return [{ level: "warn", word: "NO MIRRORS", said: "No mirror is configured.", next: "syncd init" }];
+    found.unshift({ level: "warn", word: "NO MIRRORS", said: "No mirror is configured.", next: "syncd init" });
   }
-  return [];
+  return found;
 }
 
 function mirrorProblems(mirror) {

@@ -7,6 +7,7 @@ import { levelOf, listOf, roomOf, worstFirst } from "./judge.js";
 const CARDS_MAX = 40;
 const PROBLEM_ROWS = 160; // on the whole page
 const PER_CARD = [2, 25];
+const FOREIGN_SHOWN = 3;
 const ROOM_TONE = { full: "bad", low: "warn" };
 
 export function showMirrors(mirrors) {
@@ -132,7 +133,7 @@ function moreEntries(mirror) {
     ["Every", isNumber(mirror.every_s) ? duration(mirror.every_s) : UNKNOWN],
     ["Watching source", text(watching.source) || UNKNOWN],
     ["Watching mirror", text(watching.mirror) || UNKNOWN],
-    ["Foreign files", foreign(mirror.foreign)],
+    ["Foreign files", foreign(mirror)],
     ["Trash", bytes(mirror.disk?.trash_bytes)],
     ["From", text(mirror.source) || UNKNOWN],
     ["To", text(mirror.target) || UNKNOWN],
@@ -170,9 +171,11 @@ function lastRun(run) {
   return make("span", {}, timeOf(run.finished_at, "ago"), `: ${said.join(", ")}`);
 }
 
-function foreign(found) {
-  if (Array.isArray(found)) return count(found.length);
-  return count(found);
+/** How many files lie in the mirror that syncd did not put there, and the first few. */
+function foreign({ foreign: found, foreign_files: names }) {
+  const shown = Array.isArray(names) ? names.slice(0, FOREIGN_SHOWN).map(text) : [];
+  const more = found > shown.length ? ", ..." : "";
+  return shown.length ? `${count(found)}: ${shown.join(", ")}${more}` : count(found);
 }
 
 function disk(found) {
