@@ -117,7 +117,7 @@ class Relay:
             else:
                 self._error = self._failing_since = ""
                 self._failures = 0
-                if not more:
+                if not more and not self._stopped.is_set():
                     self._woken.wait(self._idle_for())
 
     def drain(self, deadline_s: float) -> int:

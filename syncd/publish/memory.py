@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from syncd.core.errors import PublishFailed
 
@@ -17,14 +17,13 @@ MESSAGE_BYTES_MAX = 1 << 20
 
 
 class MemoryPublisher:
-    """Takes announcements as nsqd does. Knobs: script(), down, hold; counters: connections, calls."""
+    """Takes announcements as nsqd does. Knobs: script(), hold(), restart(), down; counters: connections, calls."""
 
     def __init__(self) -> None:
         self.connections = 0
         self.calls = 0
         self.accepted: list[tuple[str, bytes]] = []
         self.down = False
-        self.before_publish: Callable[[], None] | None = None
         self._script: deque[str] = deque()
         self._connected = False
         self._closed = threading.Event()
@@ -65,8 +64,6 @@ class MemoryPublisher:
 
     def publish(self, topic: str, bodies: Sequence[bytes]) -> None:
         self.calls += 1
-        if self.before_publish is not None:
-            self.before_publish()
         self._free.wait()
         self._connect()
         if any(not 0 < len(body) <= MESSAGE_BYTES_MAX for body in bodies):

@@ -17,8 +17,8 @@ from tests.support.fake_nsqd import FakeNsqd
 from tests.support.faultproxy import Direction, Ending, FaultProxy
 from tests.support.nsqd import NsqdServer, start_nsqd
 
-PATIENCE = Patience(connect_s=0.6, reply_s=0.6, silence_s=0.6)
-BOUND_S = 5.0
+PATIENCE = Patience(connect_s=1.2, reply_s=1.2, silence_s=1.2)
+BOUND_S = 10.0
 WRONG = [
     "error",
     "error-then-ok",
