@@ -236,7 +236,7 @@ class Api:
             if wish.done():
                 return wish.result()
             async with asyncio.timeout(timeout_s):
-                return await _outcome(wish)
+                return await asyncio.wrap_future(wish)
         except TimeoutError:
             return self._service.resolve(path)
         finally:
@@ -368,14 +368,3 @@ def _undecodable(path: str) -> Resolution | None:
         meaning, hint = MEANING[Reason.NAME_UNDECODABLE]
         return Resolution(State.REFUSED, reason=Reason.NAME_UNDECODABLE, hint=hint or meaning)
     return None
-
-
-async def _outcome(wish: concurrent.futures.Future[Resolution]) -> Resolution:
-    """Wait for a wish. Raises: Refused (503) where the daemon dropped it; what the wish ended with."""
-    try:
-        return await asyncio.wrap_future(wish)
-    except asyncio.CancelledError:
-        me = asyncio.current_task()
-        if wish.cancelled() and me is not None and not me.cancelling():
-            raise Refused(STOPPING) from None
-        raise

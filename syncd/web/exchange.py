@@ -152,7 +152,7 @@ class Exchange(HTTPMessageDelegate):
         try:
             answer = await given
         except asyncio.CancelledError:
-            answer = refused(STOPPING)  # or the caller has hung up, and this goes nowhere
+            answer = refused(STOPPING)  # of the server, or of the wish; where the caller hung up, this goes nowhere
         self._send(answer)
 
     def _ended(self, task: asyncio.Task[None], given: Coroutine[Any, Any, Answer]) -> None:

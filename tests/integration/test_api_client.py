@@ -19,7 +19,7 @@ from syncd.client.channel import ANSWER_MAX, HEAD_MAX
 from syncd.client.errors import ApiRefused, ApiUnreachable
 from syncd.core.errors import ConfigError
 from syncd.core.reasons import Reason
-from tests.support.api_server import serving
+from tests.support.api_server import eventually, serving
 from tests.support.fake_service import FakeService
 
 PATH = "Bhushanji/there.pdf"
@@ -123,6 +123,24 @@ def test_a_kept_connection_that_was_closed_is_replaced(scripted: Make) -> None:
     for _ in range(3):
         assert api.health() == {"ok": True}
     assert server.connections == 3
+
+
+def test_what_the_server_says_unasked_is_nobodys_answer(scripted: Make) -> None:
+    late = threading.Event()
+
+    def talkative(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(GOOD)
+        late.wait(10)
+        connection.sendall(json_answer(b'{"ok": false}'))
+
+    server, api = scripted(talkative, answers(GOOD))
+    api.health()
+    late.set()
+    assert api._channel is not None
+    (kept,) = api._channel._kept
+    eventually(lambda: not kept.is_open(), "nothing comes")
+    assert api.health() == {"ok": True}
+    assert server.connections == 2
 
 
 def test_a_request_that_meets_the_close_is_sent_again_once(scripted: Make) -> None:

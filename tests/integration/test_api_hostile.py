@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from syncd.core.errors import ConfigError
-from syncd.web.peers import Limits
+from syncd.web.peers import Crowd, Limits
 from tests.support.api_server import TOKEN, Served, descriptors, error_in, eventually, parse, read_all, serving
 
 EXHAUSTIVE = os.environ.get("SYNCD_EXHAUSTIVE") == "1"
@@ -272,7 +272,7 @@ def test_no_answer_is_kept_framed_or_guessed_at(served: Served) -> None:
 )
 def test_a_megabyte_of_headers_ends_the_connection(served: Served, kind: str, request_bytes: bytes) -> None:
     answer = served.say(request_bytes + b"\r\n\r\n", kind)
-    assert parse(answer)[0] in (431, 0)  # 0: reset before it was read
+    assert parse(answer)[0] in ((431,) if kind == "unix" else (431, 0))  # 0: a reset overtook it
 
 
 def test_headers_that_just_fit_pass(served: Served) -> None:
@@ -394,6 +394,17 @@ def test_bytes_after_a_request_count_as_the_beginning_of_the_next() -> None:
         assert raw.recv(1) == b""
 
 
+def test_bytes_that_come_during_a_long_poll_do_too() -> None:
+    poll = b"GET /api/v1/events?since=1&timeout=60 HTTP/1.1\r\nHost: x\r\n\r\n"
+    with well_served(Limits(request_s=0.3)) as served, served.connect() as raw:
+        raw.sendall(poll)
+        eventually(lambda: served.service.calls["events"] == 1, "nobody asked")
+        raw.sendall(b"G")
+        served.service.hold("news.pdf")
+        assert b"news.pdf" in raw.recv(65536)
+        assert raw.recv(1) == b""
+
+
 def test_who_idles_too_long_is_closed() -> None:
     with well_served(Limits(idle_s=0.3)) as served, served.connect() as fresh, served.connect() as used:
         used.sendall(HEALTH)
@@ -475,29 +486,24 @@ def test_connections_that_are_reset_at_any_moment(served: Served) -> None:
     assert served.is_well()
 
 
-def test_nobody_spins_when_descriptors_run_out(served: Served) -> None:
+def test_nobody_spins_when_descriptors_run_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    breaths: list[Crowd] = []
+    catch_breath = Crowd._catch_breath
+    monkeypatch.setattr(Crowd, "_catch_breath", lambda crowd: (breaths.append(crowd), catch_breath(crowd)))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
-        raws = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5)]
-        highest = max(raw.fileno() for raw in raws)
-        fill = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(each.fileno() for each in [*raws, *fill]) + 1, hard))
+        raws = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]  # fill all gaps
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(raw.fileno() for raw in raws) + 1, hard))
         try:
-            for raw in raws:
+            for raw in raws[:5]:
                 raw.settimeout(20)
                 raw.connect(str(served.socket_path))
                 raw.sendall(HEALTH)
-            assert highest > 0
-            before = os.times()
-            with contextlib.suppress(TimeoutError):
-                raws[0].settimeout(1.5)
-                raws[0].recv(1, socket.MSG_PEEK)
-            after = os.times()
-            assert after.user + after.system - before.user - before.system < 1.0
+            eventually(lambda: len(breaths) >= 3, "descriptors do not run out")
+            assert len(breaths) < 50
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for raw in raws:
-            raw.settimeout(20)
+        for raw in raws[:5]:
             assert raw.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
