@@ -88,9 +88,10 @@ class SmbServer:
     def _open_files(self) -> list[str]:
         found = []
         for pid in self.sessions():
-            for fd in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    found.append(str(fd.readlink()))
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                for fd in Path(f"/proc/{pid}/fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        found.append(str(fd.readlink()))
         return sorted(path for path in found if any(Path(path).is_relative_to(root) for root in self.roots.values()))
 
     def drop_connections(self) -> int:

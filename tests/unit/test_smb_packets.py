@@ -144,7 +144,9 @@ def test_all_information_gives_identity_and_true_name() -> None:
     raw = struct.pack("<QQQQII", 1, 2, EPOCH + 3, EPOCH + 4, 0x20, 0) + struct.pack("<QQIBBH", 512, 99, 1, 0, 0, 0)
     raw += struct.pack("<QIIQIII", 4711, 0, 0, 0, 0, 0, len(name)) + name
     found = packets.unpack_all_information(memoryview(raw), 0, len(raw))
-    assert found == (300, 400, 0x20, 99, 4711, "\\Ordner\\a:b.jpg")
+    assert found == (300, 400, 0x20, 99, 4711, "\\Ordner\\a:b.jpg", False)
+    leaving = raw[:60] + b"\1" + raw[61:]  # DeletePending, after NumberOfLinks (2.4.46)
+    assert packets.unpack_all_information(memoryview(leaving), 0, len(leaving)).leaving
 
 
 # --- times -----------------------------------------------------------------------------------------------------------

@@ -163,8 +163,7 @@ class Channel:
         """Queue one request, or several as one related compound; flush() or receive() puts them on the wire.
 
         The caller sees to it that `credits` covers the sum of the charges. Hot: three steps for each small file.
-        patient: the last reply may rightly take for ever, so its absence is no stall; its callback is called with the
-        interim PENDING too (once, 3.3.4.2), from which on the server is at it.
+        patient: the last reply may rightly take for ever, so its absence is no stall.
         """
         signer, waiting, large_mtu = self._signer, self._waiting, self.large_mtu
         tree, session, received, now = self._tree_id, self._session_id, self.received, time.monotonic()
@@ -332,7 +331,6 @@ class Channel:
                 self.credits += granted  # interim, not signed; the final reply has the same message id (3.2.5.1.5)
                 if message_id in self._patient:
                     self._promise(message_id)
-                    waiting[1](PENDING, view, start, last)
             else:
                 if self._verifier is not None:
                     if not flags & FLAG_SIGNED:
@@ -348,6 +346,7 @@ class Channel:
             start = last
 
     def _promise(self, message_id: int) -> None:
+        """Note the one interim reply that a patient request may have (3.3.4.2)."""
         if message_id in self._promised:
             raise ProtocolError("the same interim reply again")
         self._promised.add(message_id)

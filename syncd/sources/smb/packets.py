@@ -341,7 +341,10 @@ _ALL = Struct("<8x8xQQI4x8xq4xBBxxq4x4x8x4x4xI")
 
 
 class AllInformation(NamedTuple):
-    """What the server knows of one open file. name: its true path below the share, "\\" first."""
+    """What the server knows of one open file. name: its true path below the share, "\\" first.
+
+    leaving: it is to be removed once nobody has it open (DeletePending).
+    """
 
     mtime_ns: int
     ctime_ns: int
@@ -349,18 +352,19 @@ class AllInformation(NamedTuple):
     size: int
     file_id: int
     name: str
+    leaving: bool = False
 
 
 def unpack_all_information(view: memoryview, start: int, end: int) -> AllInformation:
     """Parse view[start:end]; a name that is no UTF-16, or was cut off, is shown as far as it goes."""
     if end - start < _ALL.size:
         raise ProtocolError("file information that is too short")
-    mtime, ctime, attributes, size, _pending, _directory, file_id, length = _ALL.unpack_from(view, start)
+    mtime, ctime, attributes, size, pending, _directory, file_id, length = _ALL.unpack_from(view, start)
     if size < 0:
         raise ProtocolError("file information with impossible values")
     first = start + _ALL.size
     name = bytes(view[first : min(first + length, end)]).decode("utf-16-le", "replace")
-    return AllInformation(to_ns(mtime), to_ns(ctime), attributes, size, file_id, name)
+    return AllInformation(to_ns(mtime), to_ns(ctime), attributes, size, file_id, name, bool(pending))
 
 
 # --- SMB1, only to recognize it ([MS-CIFS] 2.2.4.52) -----------------------------------------------------------------

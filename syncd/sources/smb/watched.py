@@ -1,8 +1,10 @@
 """Folders watched over one channel: a handle and an outstanding CHANGE_NOTIFY each, opened and checked a few at a time.
 
-What Samba 4.17 does (measured): the handle of a folder that an SMB client removes is answered STATUS_DELETE_PENDING and
-must be closed at once; a folder removed or moved on the server itself tells its own handle nothing, so that every
-handle is checked against its path now and then. In-place writes on the server are told as changes of attributes only.
+What Samba 4.17 does (measured): a request on the handle of a folder that an SMB client removes is answered
+STATUS_DELETE_PENDING, one made a moment later is not answered at all: so after each request the handle is asked whether
+its folder is on the way out, and closed at once if it is. A folder removed or moved on the server itself tells its own
+handle nothing, so that every handle is checked against its path now and then. Watching begins some ms after the server
+says so. In-place writes on the server are told as changes of attributes only.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from syncd.sources.smb.channel import Channel
 from syncd.sources.smb.errors import (
     NOTIFY_CLEANUP,
     NOTIFY_ENUM_DIR,
-    PENDING,
     SUCCESS,
     ChannelLost,
     Meaning,
@@ -37,21 +38,20 @@ _ANSWER_BYTES = packets.CREDIT_UNIT
 _INFO_BYTES = 8192
 _ACCESS = packets.FILE_LIST_DIRECTORY | packets.FILE_READ_ATTRIBUTES
 _OPTIONS = packets.OPTION_DIRECTORY | packets.OPTION_REPARSE
-_ROUND_S = 2.0
+_SETTLED_S = 0.5  # after a handle was opened the server watches for certain
 _BURST, _BREATH_S = 20, 0.02
-_GONE, _LINK = 0xC0000034, 0x8000002D
+_GONE, _LINK, _LEAVING = 0xC0000034, 0x8000002D, 0xC0000056
 _NOT_TOLD = frozenset({0xC0000002, 0xC000000D, 0xC0000010, 0xC00000BB})  # not implemented, no such parameter, ...
 
 
 class WatchedFolder:
-    """One folder and its handle. armed: the server watches it, so that nothing from here on is missed."""
+    """One folder and its handle. file_id: 0 until the server told it."""
 
     def __init__(self, directory: RelPath, path: str) -> None:
         self.directory = directory
         self.path = path
         self.handle: bytes | None = None
         self.file_id = 0
-        self.armed = False
 
 
 class WatchLane:
@@ -77,11 +77,12 @@ class WatchLane:
         self._to_check: dict[RelPath, None] = {}
         self._to_close: list[bytes] = []
         self._due: list[WatchedFolder] = []
+        self._fresh: dict[WatchedFolder, float] = {}
+        self._to_ask: dict[WatchedFolder, None] = {}
         self._changed: set[RelPath] = set()
         self._everything = False
         self.begun = False
         now = time.monotonic()
-        self._first_round_until = now + _ROUND_S
         self._next_tick = now + TICK_S
         self._answers = 0
         self._breath_at = now
@@ -102,7 +103,7 @@ class WatchLane:
     @property
     def next_s(self) -> float:
         """How long advance() has nothing to do if nothing arrives."""
-        if self._due or self._to_open or self._to_check or not self.begun:
+        if self._due or self._to_open or self._to_check or self._to_ask or self._fresh or not self.begun:
             return _BREATH_S
         return max(self._next_tick - time.monotonic(), 0.0)
 
@@ -129,8 +130,8 @@ class WatchLane:
             self._open(next(iter(self._to_open)))
         while self._to_check and self.channel.can_send(3):
             self._check(next(iter(self._to_check)))
-        if not self.begun and self._first_round_is_over(now):
-            self.begun = self._everything = True
+        self._ask()
+        self._settle(now)
         if now >= self._next_tick and self.channel.can_send(1):
             self._tick(now)
 
@@ -143,11 +144,14 @@ class WatchLane:
         self._changed = set()
         return hint
 
-    def _first_round_is_over(self, now: float) -> bool:
-        """All that is wanted so far is watched, or the server is slow to say so."""
-        if self._root.handle is None or self._to_open:
-            return False
-        return now >= self._first_round_until or all(each.armed for each in (self._root, *self._folders.values()))
+    def _settle(self, now: float) -> None:
+        """Tell of folders that are watched by now: what changed before must be looked at once."""
+        for folder in [each for each, since in self._fresh.items() if now - since >= _SETTLED_S]:
+            del self._fresh[folder]
+            if self.begun and self.is_current(folder):
+                self.tell_all_of(folder)
+        if not (self.begun or self._fresh or self._to_open):
+            self.begun = self._everything = all(each.handle for each in (self._root, *self._folders.values()))
 
     def _arm_again(self, now: float) -> None:
         """Make the requests that were answered again: at once, but in a burst of answers every 20 ms.
@@ -166,6 +170,7 @@ class WatchLane:
             if self.channel.can_send(1):
                 body = packets.pack_change_notify(folder is self._root, _ANSWER_BYTES, folder.handle)
                 self.channel.send([(CHANGE_NOTIFY, body, 1, _Answers(self, folder))], patient=True)
+                self._to_ask[folder] = None
             else:
                 self._due.append(folder)
 
@@ -196,12 +201,20 @@ class WatchLane:
         self.channel.send(
             [
                 (CREATE, packets.pack_create(folder.path, _ACCESS, _OPTIONS), 1, _Opens(self, folder)),
-                (QUERY_INFO, packets.pack_query_info(packets.ALL_INFORMATION, _INFO_BYTES), 1, _Identity(folder)),
                 (CHANGE_NOTIFY, packets.pack_change_notify(folder is self._root, _ANSWER_BYTES), 1,
                  _Answers(self, folder)),
             ],
             patient=True,
         )  # fmt: skip
+
+    def _ask(self) -> None:
+        """Ask the handles on which a request was just made whether their folders are there to stay."""
+        while self._to_ask and self.channel.can_send(1):
+            folder = next(iter(self._to_ask))
+            del self._to_ask[folder]
+            if folder.handle is not None:
+                body = packets.pack_query_info(packets.ALL_INFORMATION, _INFO_BYTES, folder.handle)
+                self.channel.send([(QUERY_INFO, body, 1, _Identity(self, folder))])
 
     def _check(self, directory: RelPath) -> None:
         del self._to_check[directory]
@@ -238,15 +251,12 @@ class WatchLane:
     def opened(self, folder: WatchedFolder, handle: bytes) -> None:
         """A handle is there; closed again where nobody wants it by now."""
         folder.handle = handle
-        if not self.is_current(folder):
-            self._close(folder)
         self._gone.discard(folder.directory)
-
-    def armed(self, folder: WatchedFolder) -> None:
-        """The server watches from here on; what changed in between must be looked at once."""
-        if not folder.armed and self.begun and self.is_current(folder):
-            self.tell_all_of(folder)
-        folder.armed = True
+        if self.is_current(folder):
+            self._fresh[folder] = time.monotonic()
+            self._to_ask[folder] = None
+        else:
+            self._close(folder)
 
     def answered(self, folder: WatchedFolder, names: list[str]) -> None:
         """Changes were told; the request is to be made again."""
@@ -291,11 +301,12 @@ class WatchLane:
         self.look_after(folder.directory)
 
     def _forget(self, folder: WatchedFolder) -> None:
+        if folder.handle is not None:
+            self._changed.add(split(folder.directory)[0])
         self._close(folder)
+        self._fresh.pop(folder, None)
         if self._folders.get(folder.directory) is folder:
             del self._folders[folder.directory]
-        if folder.armed:
-            self._changed.add(split(folder.directory)[0])
 
     def _end(self, status: int) -> None:
         if self._root.handle is not None and status in _NOT_TOLD:
@@ -322,19 +333,24 @@ class _Opens:
 
 
 class _Identity:
-    """Takes the file id of a folder just opened; without it only its absence can be noticed later."""
+    """Takes what the server knows of an open folder: its id, and whether it is to go."""
 
-    def __init__(self, folder: WatchedFolder) -> None:
-        self._folder = folder
+    def __init__(self, lane: WatchLane, folder: WatchedFolder) -> None:
+        self._lane, self._folder = lane, folder
 
     def __call__(self, status: int, view: memoryview, start: int, end: int) -> None:
-        if status == SUCCESS:
-            first, last = packets.unpack_output(view, start, end, "QUERY_INFO")
-            self._folder.file_id = packets.unpack_all_information(view, first, last).file_id
+        folder = self._folder
+        if status != SUCCESS or folder.handle is None or not self._lane.is_current(folder):
+            return
+        first, last = packets.unpack_output(view, start, end, "QUERY_INFO")
+        found = packets.unpack_all_information(view, first, last)
+        folder.file_id = folder.file_id or found.file_id
+        if found.leaving:
+            self._lane.drop(folder, _LEAVING)
 
 
 class _Answers:
-    """Takes the interim and the final reply to one CHANGE_NOTIFY."""
+    """Takes the reply to one CHANGE_NOTIFY."""
 
     def __init__(self, lane: WatchLane, folder: WatchedFolder) -> None:
         self._lane, self._folder = lane, folder
@@ -343,17 +359,13 @@ class _Answers:
         lane, folder = self._lane, self._folder
         if folder.handle is None or not lane.is_current(folder):
             return  # closed by us, or never opened: _Opens has seen to it
-        if status == PENDING:
-            lane.armed(folder)
-        elif status == NOTIFY_ENUM_DIR:
-            lane.armed(folder)
+        if status == NOTIFY_ENUM_DIR:
             lane.answered(folder, [])
         elif status == NOTIFY_CLEANUP:
             lane.replaced(folder)
         elif status:
             lane.drop(folder, status)
         else:
-            lane.armed(folder)
             lane.answered(folder, names_in(view, start, end))
 
 
@@ -373,7 +385,8 @@ class _Check:
         if status or not self._lane.is_current(self._folder) or self._folder.handle is None:
             return
         first, last = packets.unpack_output(view, start, end, "QUERY_INFO")
-        if packets.unpack_all_information(view, first, last).file_id != self._folder.file_id:
+        found, known = packets.unpack_all_information(view, first, last).file_id, self._folder.file_id
+        if known and found != known:
             self._lane.replaced(self._folder)
 
 

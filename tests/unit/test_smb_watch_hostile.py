@@ -20,7 +20,17 @@ from syncd.sources.smb.notified import directory_of
 from syncd.sources.smb.watching import SmbWatch
 from tests.support.hints import Told
 from tests.support.hints import watching as watch_with
-from tests.support.hostile_smb import CLOSE, CREATE, QUICK, Quirks, Reply, Request, hostile_source, wait_until
+from tests.support.hostile_smb import (
+    CLOSE,
+    CREATE,
+    QUERY_INFO,
+    QUICK,
+    Quirks,
+    Reply,
+    Request,
+    hostile_source,
+    wait_until,
+)
 from tests.support.hostile_watch import CHANGE_NOTIFY, ECHO, NotifyingServer, changes
 
 FILES = {"a\\x": b"1", "a\\b\\y": b"2", "c\\z": b"3"}
@@ -29,6 +39,12 @@ DELETE_PENDING, ENUM_DIR, CLEANUP = 0xC0000056, 0x10C, 0x10B
 
 def rel(*paths: str) -> list[RelPath]:
     return [RelPath(path) for path in paths]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This server watches from the start."""
+    monkeypatch.setattr(watched, "_SETTLED_S", 0.05)
 
 
 def tree_of(server: NotifyingServer) -> object:
@@ -213,13 +229,36 @@ def test_a_folder_about_to_be_removed_is_let_go_at_once_and_watched_again_when_i
         wait_until(lambda: bool(server.outstanding("c")))
 
 
+def test_a_folder_that_was_to_be_removed_before_the_request_was_made_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Samba answers DELETE_PENDING only to requests that it has already (measured); the handle would stay for ever."""
+    server = NotifyingServer(dict(FILES))
+    leaving = False
+
+    def spoil(request: Request, reply: Reply) -> Reply:
+        if leaving and request.command == QUERY_INFO and request.path == "c":
+            body = bytearray(reply[1])
+            body[8 + 60] = 1
+            return reply[0], bytes(body)
+        return reply
+
+    server.spoil = spoil
+    with Watched(server, focus=rel("c")) as (watch, told):
+        leaving = True
+        tell(server, "c", buffer=changes("z"))
+        told.of("", "c", since=1)
+        wait_until(lambda: any(each.command == CLOSE and each.path == "c" for each in server.requests))
+        wait_until(lambda: watch.state == "on")
+
+
 def test_a_folder_replaced_behind_its_handle_is_found_by_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched, "TICK_S", 0.1)
     server = NotifyingServer(dict(FILES))
     ids = {"c": 1}
 
     def spoil(request: Request, reply: Reply) -> Reply:
-        if request.command == 16 and request.path in ids:
+        if request.command == QUERY_INFO and request.path in ids:
             body = bytearray(reply[1])
             struct.pack_into("<Q", body, 8 + 64, ids[request.path])
             return reply[0], bytes(body)
@@ -233,7 +272,7 @@ def test_a_folder_replaced_behind_its_handle_is_found_by_the_check(monkeypatch: 
         ids["c"] = 2
         told.of("", "c")
         wait_until(lambda: len(server.outstanding("c")) == 2)  # the first never gets its answer from this server
-        assert any(each.command == CLOSE and each.path == "c" for each in server.requests)
+        wait_until(lambda: any(each.command == CLOSE and each.path == "c" for each in server.requests))
 
 
 def test_a_root_that_goes_is_told_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
