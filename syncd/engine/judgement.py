@@ -40,6 +40,7 @@ class Judgement:
     ) -> None:
         self._rules = rules
         self._hinted = bool(options.hinted)
+        self._partial = not options.whole
         self._replaced_before = options.replaced_before
         self._mirror = mirror
         self._catalogue = catalogue
@@ -93,7 +94,8 @@ class Judgement:
     def _census(self) -> guard.Census:
         counted, findings = self._scan.census, self._findings
         flips = sum(1 for _ in findings.flips())
-        listed = counted.held if self._hinted else counted.listed + sum(1 for _ in findings.renames())
+        # a look at a part says nothing of how much of what is held is still on the share
+        listed = counted.held if self._partial else counted.listed + sum(1 for _ in findings.renames())
         return guard.Census(
             held=counted.held,
             listed=listed,

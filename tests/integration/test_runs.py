@@ -428,6 +428,15 @@ def test_only_looks_at_a_part_and_retires_nothing(world: World) -> None:
     assert "eng-typed/letter 1 .pdf" in world.mirrored()
 
 
+def test_only_is_no_look_at_another_share_however_much_is_held(tmp_path: Path) -> None:
+    world = World(tmp_path, many(40))
+    world.run()
+    world.source.put("f1/page 0001 .jpg", b"changed")
+    report = world.run(only=["f1/page 0001 .jpg"])
+    assert (report.exit_code, report.scanned, report.fetched) == (0, 1, 1)
+    assert world.mirrored()["f1/page 0001 .jpg"] == b"changed"
+
+
 def test_a_path_of_only_that_is_not_there_is_said(world: World) -> None:
     report = world.run(only=["eng-typed/no such page.pdf"])
     assert (report.exit_code, report.failures[0].reason) == (3, Reason.GONE)
