@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from syncd.app.owing import announce_owed
 from syncd.app.site import Site, new_run_id, write_manifest
 from syncd.app.wiring import rules_of
 from syncd.config.settings import MirrorSettings
@@ -17,7 +18,7 @@ from syncd.core.errors import RunStopped, SyncdError
 from syncd.core.model import Dropped, Fingerprint, RelPath
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
-from syncd.engine.rules import RunOptions, Sharing
+from syncd.engine.rules import HINT_SETTLE_S, RunOptions, Sharing
 from syncd.engine.run import MirrorRun, Outcome, utc_text
 from syncd.ports import Mirror, MirrorCatalogue
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
@@ -81,14 +82,15 @@ class Running(Site):
         sys.setswitchinterval(SWITCH_S)
         with self._writing() as (host, catalogue):
             for settings in mirrors:
-                options = RunOptions(only=self._in_mirror(settings, only))
+                options = RunOptions(only=self.in_mirror(settings, only))
                 if only and not options.only:
                     continue
                 report = Report(settings.name, result.run_id)
                 result.reports.append(report)
                 with _ticking(report, progress(settings.name) if progress else None):
                     self._run_mirror(settings, options, host, catalogue, report, new_target, take_over)
-        _fail_not_found(result.reports)
+            announce_owed(catalogue, self.settings.nsq, host.name)
+        fail_not_found(result.reports)
         return result
 
     def dry_run(self, names: Sequence[str] = (), only: Sequence[str] = ()) -> RunResult:
@@ -105,7 +107,7 @@ class Running(Site):
                 except SyncdError as error:
                     report.error = error
                     continue
-                options = RunOptions(dry_run=True, only=self._in_mirror(settings, only))
+                options = RunOptions(dry_run=True, only=self.in_mirror(settings, only))
                 reading.use_source(settings.source.id)
                 self._execute(settings, options, mirror, reading, report)
         return result
@@ -177,7 +179,10 @@ class Running(Site):
         digest, close_index = _manifest_digest(mirror, facts)
         try:
             sharing = self._sharing(settings.name)
-            run = MirrorRun(rules_of(settings), options, source, mirror, facts, report, digest, self._clock, sharing)
+            rules = rules_of(settings)
+            if options.hinted:
+                rules = rules._replace(settle_s=min(rules.settle_s, HINT_SETTLE_S))
+            run = MirrorRun(rules, options, source, mirror, facts, report, digest, self._clock, sharing)
             self._begins(run)
             return run.execute()
         finally:
@@ -209,7 +214,7 @@ class Running(Site):
                 mirror.purge(batch)
 
 
-def _fail_not_found(reports: Sequence[Report]) -> None:
+def fail_not_found(reports: Sequence[Report]) -> None:
     """Say of a path of --only that it is not on the source, unless another mirror had it."""
     finished = [report for report in reports if report.error is None]
     if finished and all(report.not_found for report in finished):

@@ -51,14 +51,29 @@ class Site:
 
     @contextmanager
     def opened_target(self, name: str) -> Iterator[DiskMirror]:
-        """Open one mirror's target under the lock (the trash commands)."""
+        """Open one mirror's target for the trash commands. Without the lock: final names are not touched.
+
+        Raises: ConfigError (never mirrored), TargetMissing and the like.
+        """
         (settings,) = self._chosen([name])
-        with self._writing() as (host, catalogue):
-            mirror = self._open_target(settings, host, catalogue.mirror(name))
-            try:
-                yield mirror
-            finally:
-                mirror.close()
+        host = self._state.known_host()
+        with open_readonly(self._state.catalogue) as catalogue:
+            facts = catalogue.mirror(name)
+            uid, target = facts.uid, facts.target
+        if host is None or target != str(settings.target):
+            raise ConfigError(f'"{name}" has not been mirrored into {settings.target} yet', hint="syncd run-once")
+        mirror = DiskMirror.open(
+            settings.target,
+            mirror_uid=uid,
+            mirror_name=settings.name,
+            host_id=host.id,
+            host_name=host.name,
+            known=True,
+        )
+        try:
+            yield mirror
+        finally:
+            mirror.close()
 
     def spelled(self, path: str) -> list[tuple[str, RelPath]]:
         """Return what a spelling of a path may mean: (mirror, path) candidates, the most specific first."""
@@ -111,6 +126,13 @@ class Site:
                 catalogue.record_run_day(utc_text(self._clock.now_ns())[:10])
                 yield host, catalogue
 
+    @contextmanager
+    def open_catalogue_in(self, state: StateDirectory) -> Iterator[Catalogue]:
+        """Open the catalogue of a state directory whose lock the caller holds."""
+        self._state = state
+        with self._open_catalogue() as catalogue:
+            yield catalogue
+
     def _open_catalogue(self) -> Catalogue:
         """Open the catalogue; a damaged one is kept aside and rebuilt by the run that follows."""
         try:
@@ -134,7 +156,7 @@ class Site:
             chosen.append(settings)
         return chosen
 
-    def _in_mirror(self, settings: MirrorSettings, only: Sequence[str]) -> tuple[RelPath, ...]:
+    def in_mirror(self, settings: MirrorSettings, only: Sequence[str]) -> tuple[RelPath, ...]:
         """Return what the paths of --only mean in this mirror: the most specific reading of each."""
         found = []
         for path in only:

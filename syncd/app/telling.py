@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 
 from syncd import __version__
 from syncd.app.site import Site
-from syncd.config.settings import MirrorSettings
+from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.errors import SyncdError
 from syncd.core.filters import Filters
 from syncd.core.model import RelPath
 from syncd.core.paths import refuse_name
-from syncd.engine.status import LastRun, MirrorFacts, Status, assess
+from syncd.engine.status import PAUSED_NOTE, LastRun, MirrorFacts, MirrorStatus, Status, assess, is_paused
 from syncd.engine.why import Known
 from syncd.ports import Trashed
+from syncd.store.catalogue_reads import MirrorReads
 from syncd.store.reading import ReadonlyMirrorCatalogue, open_readonly
 from syncd.store.state import Host
 
@@ -26,31 +27,9 @@ class Telling(Site):
         """Say how every configured mirror is; takes no lock and writes nothing."""
         now = datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC)
         with open_readonly(self._state.catalogue) as catalogue:
-            summaries = {summary.name: summary for summary in catalogue.mirrors()}
-            lines = []
-            for settings in self.settings.mirrors:
-                facts = catalogue.mirror(settings.name)
-                last = facts.last_run()
-                summary = summaries.get(settings.name)
-                lines.append(
-                    assess(
-                        MirrorFacts(
-                            name=settings.name,
-                            totals=facts.totals(),
-                            last_success=summary.last_success if summary else "",
-                            last_run=None
-                            if last is None
-                            else LastRun(
-                                last.run_id, last.started_at, last.finished_at, last.state, last.exit_code, last.report
-                            ),
-                            unheld=facts.unheld(),
-                            owed=facts.owed().count,
-                            every_s=settings.every_s,
-                        ),
-                        now=now,
-                        daemon=False,
-                    )
-                )
+            lines = [
+                mirror_status(self.settings, each, catalogue.mirror(each.name), now) for each in self.settings.mirrors
+            ]
         return Status(__version__, self._host_name(), lines)
 
     def _host_name(self) -> str:
@@ -107,3 +86,24 @@ class Telling(Site):
             near=facts.near_names(path),
             held_back=dict(facts.halted()).get(path, ""),
         )
+
+
+def mirror_status(
+    settings: Settings, mirror: MirrorSettings, facts: MirrorReads, now: datetime, *, daemon: bool = False
+) -> MirrorStatus:
+    """Say how one mirror is, from what the catalogue knows. daemon: one runs, so that a late scan is a fault."""
+    last = facts.last_run()
+    run = None
+    if last is not None:
+        run = LastRun(last.run_id, last.started_at, last.finished_at, last.state, last.exit_code, last.report)
+    found = MirrorFacts(
+        name=mirror.name,
+        totals=facts.totals(),
+        last_success=facts.last_success,
+        last_run=run,
+        unheld=facts.unheld(),
+        owed=facts.owed().count if settings.nsq.announce == "nsq" else 0,
+        every_s=mirror.every_s,
+        paused=is_paused(facts.note(PAUSED_NOTE), now.strftime("%Y-%m-%dT%H:%M:%SZ")),
+    )
+    return assess(found, now=now, daemon=daemon)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from syncd.config.settings import MirrorSettings
+from syncd.config.settings import MirrorSettings, NsqSettings
 from syncd.config.urls import SourceUrl
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
 from syncd.core.model import RelPath
 from syncd.core.spelling import Spellings
 from syncd.engine.rules import MirrorRules
-from syncd.ports import Source
+from syncd.ports import HintSource, Publisher, Source
+
+if TYPE_CHECKING:
+    from syncd.publish.nsq import TaskPeek
+    from syncd.sources.smb.source import SmbSource
 
 
 def open_source(settings: MirrorSettings) -> Source:
@@ -20,25 +25,29 @@ def open_source(settings: MirrorSettings) -> Source:
     return _open_source(settings, settings.source)
 
 
+def _smb(settings: MirrorSettings, url: SourceUrl) -> SmbSource:
+    from syncd.sources.smb.source import SmbSource
+
+    return SmbSource(
+        host=url.host,
+        port=url.port,
+        share=url.share,
+        folder=url.folder.strip("/"),
+        username=url.user,
+        domain=url.domain,
+        password=settings.password.reveal if settings.password is not None else None,
+        encrypt=settings.encrypt,
+        auth=settings.auth,
+        connections=settings.connections,
+        secret_hint=f"syncd secret {settings.name}",
+    )
+
+
 def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
     password = settings.password.reveal if settings.password is not None else None
     match url.scheme:
         case "smb":
-            from syncd.sources.smb.source import SmbSource
-
-            return SmbSource(
-                host=url.host,
-                port=url.port,
-                share=url.share,
-                folder=url.folder.strip("/"),
-                username=url.user,
-                domain=url.domain,
-                password=password,
-                encrypt=settings.encrypt,
-                auth=settings.auth,
-                connections=settings.connections,
-                secret_hint=f"syncd secret {settings.name}",
-            )
+            return _smb(settings, url)
         case "sftp":
             from syncd.sources.sftp import SftpSource
 
@@ -57,6 +66,39 @@ def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
             from syncd.sources.local import LocalSource
 
             return LocalSource(Path(url.folder))
+
+
+def open_hints(settings: MirrorSettings) -> HintSource | None:
+    """Build what tells of changes at the source; None where the protocol has no such thing (SFTP)."""
+    match settings.source.scheme:
+        case "smb":
+            return _smb(settings, settings.source).watcher()
+        case "file":
+            from syncd.sources.local_watching import LocalWatch
+
+            return LocalWatch(Path(settings.source.folder))
+        case _:
+            return None
+
+
+def open_publisher(nsq: NsqSettings) -> Publisher:
+    """Build what takes announcements: nsqd, or the embedded spool. Nothing connects yet."""
+    if nsq.announce == "nsq" and nsq.nsqd:
+        from syncd.publish.nsq import NsqPublisher
+
+        return NsqPublisher([(address.host, address.port) for address in nsq.nsqd])
+    from syncd.publish.spool import SpoolPublisher
+
+    return SpoolPublisher()
+
+
+def open_task_peek(nsq: NsqSettings, host_id: str, seen: Callable[[str], None]) -> TaskPeek | None:
+    """Build what looks ahead at the queue of tasks; None where it is off or there is no nsqd."""
+    if not (nsq.prefetch_tasks and nsq.nsqd and nsq.announce == "nsq"):
+        return None
+    from syncd.publish.nsq import TaskPeek
+
+    return TaskPeek([(address.host, address.port) for address in nsq.nsqd], nsq.task_topic, host_id, seen)
 
 
 def rules_of(settings: MirrorSettings) -> MirrorRules:

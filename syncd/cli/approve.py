@@ -46,6 +46,16 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not args.yes and not _agreed():
         print("nothing approved")
         return 0
+    from syncd.cli.following import daemon_of
+
+    client = daemon_of(settings)
+    if client is not None:
+        with client:
+            for name, items in halted.items():
+                client.approve(name, [path for path, _ in items])
+        print("approved; the daemon does it now (what is retired goes to the trash)")
+        print("  next: syncd status")
+        return 0
     with app.writing() as catalogue:
         for name, items in halted.items():
             catalogue.mirror(name).approve(path for path, _ in items)

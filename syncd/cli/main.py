@@ -44,7 +44,7 @@ VERBS = {
     "secret": Verb("Set up", "secret", "replace the password of a mirror", needs_settings=False),
     "doctor": Verb("Set up", "doctor", "check every hop from here to the share", needs_settings=False),
     "run-once": Verb("Mirror", "run_once", "bring the mirrors up to date, once"),
-    "run": Verb("Mirror", "run", "keep the mirrors up to date (the daemon)"),
+    "run": Verb("Mirror", "run", "keep the mirrors up to date (the daemon)", needs_settings=False),
     "status": Verb("Mirror", "status", "show how the mirrors are"),
     "verify": Verb("Mirror", "verify", "re-hash what is held, and compare it with the source"),
     "approve": Verb("Mirror", "approve", "let changes through that were held back"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, human_duration, printable
 
 if TYPE_CHECKING:
     from syncd.app.runs import ProgressTo, RunResult
+    from syncd.client.api import Errand
     from syncd.config import Settings
+    from syncd.core.errors import SyncdError
     from syncd.engine.report import Report
 
 SHOWN = 20
@@ -43,23 +46,77 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    outcome = _dry_run(args, settings) if args.dry_run else _run(args, settings)
+    _say_errors(outcome.errors)
+    if args.json:
+        if outcome.exit_code in (0, 3, 13) or len(outcome.reports) > 1:
+            json.dump(outcome.told, sys.stdout, ensure_ascii=False)
+            sys.stdout.write("\n")
+    else:
+        for report in outcome.reports:
+            _print_plan(report) if report.plan is not None else _print_summary(report)
+    return outcome.exit_code
+
+
+class _Outcome(NamedTuple):
+    """What a run came to, here or in the daemon. told: the JSON object; errors: {message, hint, problems}."""
+
+    told: dict[str, Any]
+    reports: list[Report]
+    errors: list[dict[str, Any]]
+    exit_code: int
+
+
+def _dry_run(args: argparse.Namespace, settings: Settings) -> _Outcome:
     from syncd.app.runs import Running
 
-    app = Running(settings)
-    if args.dry_run:
-        result = app.dry_run(args.mirror, args.only)
-    else:
-        with _Bars() as bars:
-            result = app.run_once(
-                args.mirror, args.only, new_target=args.new_target, take_over=args.take_over, progress=bars.start
-            )
-    _say_errors(result)
-    if args.json:
-        _print_json(result)
-    else:
-        for report in result.reports:
-            _print_plan(report) if report.plan is not None else _print_summary(report)
-    return result.exit_code
+    return _of(Running(settings).dry_run(args.mirror, args.only))
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> _Outcome:
+    """Run here, or, where a daemon keeps these mirrors, have it run and follow it."""
+    from syncd.cli.following import daemon_of, follow
+
+    client = daemon_of(settings)
+    with _Bars() as bars:
+        if client is not None:
+            with client:
+                flags = {"new_target": args.new_target, "take_over": args.take_over}
+                errand = follow(client, "runs", client.start_run(args.mirror, args.only, **flags), bars.follow)
+            return _told(errand)
+        from syncd.app.runs import Running
+
+        app = Running(settings)
+        result = app.run_once(
+            args.mirror, args.only, new_target=args.new_target, take_over=args.take_over, progress=bars.start
+        )
+    return _of(result)
+
+
+def _of(result: RunResult) -> _Outcome:
+    from syncd.core.reasons import hint_for
+
+    errors = [
+        {"message": error.message, "hint": error.hint or hint_for(error.reason), "problems": _problems(error)}
+        for error in result.errors
+    ]
+    return _Outcome(result.as_json(), result.reports, errors, result.exit_code)
+
+
+def _problems(error: SyncdError) -> list[str]:
+    from syncd.core.errors import ConfigError
+
+    return list(error.problems) if isinstance(error, ConfigError) else []
+
+
+def _told(errand: Errand) -> _Outcome:
+    """Take what the daemon tells for what a run here would have come to."""
+    from syncd.engine.report import Report
+
+    told = dict(errand.result or {"run_id": errand.id, "mirrors": []})
+    details = told.pop("details", {})
+    reports = [Report.from_json(mirror, told["run_id"], details.get(mirror["name"], ())) for mirror in told["mirrors"]]
+    return _Outcome(told, reports, list(errand.errors), errand.exit_code or 0)
 
 
 class _Bars:
@@ -67,6 +124,7 @@ class _Bars:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._name = ""
 
     def __enter__(self) -> Self:
         return self
@@ -84,31 +142,30 @@ class _Bars:
 
         return show
 
+    def follow(self, told: Mapping[str, Any]) -> None:
+        """Show how far a run in the daemon is."""
+        if self._name != told["mirror"]:
+            self._close()
+            self._name, self._progress = told["mirror"], Progress(told["mirror"])
+        if self._progress is not None:
+            self._progress.update(*(told[name] for name in ("files_done", "files_known", "bytes_done", "bytes_known")))
+
     def _close(self) -> None:
         if self._progress is not None:
             self._progress.close()
             self._progress = None
 
 
-def _say_errors(result: RunResult) -> None:
+def _say_errors(errors: Sequence[Mapping[str, Any]]) -> None:
     from syncd.config.secrets import redact
-    from syncd.core.errors import ConfigError
-    from syncd.core.reasons import hint_for
 
-    for error in result.errors:
-        print(f"error: {printable(redact(error.message))}", file=sys.stderr)
-        for problem in error.problems if isinstance(error, ConfigError) else ():
-            if problem != error.message:
+    for error in errors:
+        print(f"error: {printable(redact(error['message']))}", file=sys.stderr)
+        for problem in error["problems"]:
+            if problem != error["message"]:
                 print(f"  - {printable(redact(problem))}", file=sys.stderr)
-        hint = error.hint or hint_for(error.reason)
-        if hint:
-            print(f"  next: {printable(redact(hint))}", file=sys.stderr)
-
-
-def _print_json(result: RunResult) -> None:
-    if result.exit_code in (0, 3, 13) or len(result.reports) > 1:
-        json.dump(result.as_json(), sys.stdout, ensure_ascii=False)
-        sys.stdout.write("\n")
+        if error["hint"]:
+            print(f"  next: {printable(redact(error['hint']))}", file=sys.stderr)
 
 
 def _print_summary(report: Report) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, printable
 
 if TYPE_CHECKING:
+    from syncd.client.api import ApiClient
     from syncd.config import Settings
     from syncd.engine.verify import Verification
 
@@ -42,42 +43,90 @@ def _percent(text: str) -> float:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    from syncd.app.verifying import Verifying
+    from syncd.cli.following import daemon_of
 
-    bars: list[Progress] = []
+    client = daemon_of(settings)
+    with _Bars() as bars:
+        if client is not None:
+            with client:
+                return _follow(client, args, bars)
+        from syncd.app.verifying import Verifying
 
-    def progress(name: str) -> Callable[[Verification], None]:
-        bar = Progress(name)
-        bars.append(bar)
-        return lambda done: bar.update(done.checked, done.total, done.bytes, done.bytes)
-
-    try:
         results = Verifying(settings).verify(
             args.mirror,
             fraction=args.sample,
             against_source=args.source,
             against_checksums=args.checksums,
             repair=args.repair,
-            progress=progress,
+            progress=bars.start,
         )
-    finally:
-        for bar in bars:
+    _show([result.as_json() for result in results], as_json=args.json)
+    return max((result.exit_code for result in results), default=0)
+
+
+def _follow(client: ApiClient, args: argparse.Namespace, bars: _Bars) -> int:
+    """Have the daemon verify, and follow it."""
+    from syncd.cli.following import follow
+
+    errand_id = client.start_verify(
+        args.mirror, source=args.source, checksums=args.checksums, repair=args.repair, fraction=args.sample
+    )
+    errand = follow(client, "verify", errand_id, bars.follow)
+    bars.close()
+    for error in errand.errors:
+        print(f"error: {printable(error['message'])}", file=sys.stderr)
+        if error["hint"]:
+            print(f"  next: {printable(error['hint'])}", file=sys.stderr)
+    _show((errand.result or {}).get("mirrors", []), as_json=args.json)
+    return errand.exit_code or 0
+
+
+class _Bars:
+    """One progress display a mirror."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Progress] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for bar in self._bars.values():
             bar.close()
-    if args.json:
-        json.dump({"mirrors": [result.as_json() for result in results]}, sys.stdout, ensure_ascii=False)
+
+    def start(self, name: str) -> Callable[[Verification], None]:
+        """Return what shows a verification here."""
+        bar = self._bars[name] = Progress(name)
+        return lambda done: bar.update(done.checked, done.total, done.bytes, done.bytes)
+
+    def follow(self, told: Mapping[str, Any]) -> None:
+        """Show a verification in the daemon."""
+        if told["mirror"] not in self._bars:
+            self.start(told["mirror"])
+        self._bars[told["mirror"]].update(
+            *(told[name] for name in ("files_done", "files_known", "bytes_done", "bytes_known"))
+        )
+
+
+def _show(results: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        json.dump({"mirrors": results}, sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
         for result in results:
             _print(result)
-    return max((result.exit_code for result in results), default=0)
 
 
-def _print(result: Verification) -> None:
+def _print(result: Mapping[str, Any]) -> None:
     print(
-        f"{printable(result.name)}: {human_count(result.checked)} files checked ({human_bytes(result.bytes)}), "
-        f"{human_count(result.damaged)} wrong, {human_count(result.repaired)} repaired"
+        f"{printable(result['name'])}: {human_count(result['checked'])} files checked "
+        f"({human_bytes(result['bytes'])}), {human_count(result['damaged'])} wrong, "
+        f"{human_count(result['repaired'])} repaired"
     )
-    for problem in result.problems:
-        print(f"  wrong: {printable(problem.path)}  ({problem.reason.value}: {printable(problem.detail)})")
-    if result.damaged > result.repaired:
+    for problem in result["problems"]:
+        print(f"  wrong: {printable(problem['path'])}  ({problem['reason']}: {printable(problem['detail'])})")
+    if result["damaged"] > result["repaired"]:
         print("  next: syncd run-once")

@@ -48,11 +48,11 @@ class Cycle:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     def due(self, files: int, verify_days: float, now_ns: int) -> int:
-        """Return how many files should be verified now, of `files` in all."""
+        """Return how many files should be verified now, of `files` in all; at the end of a cycle all that are left."""
         if not files or verify_days <= 0:
             return 0
-        elapsed = min(max(now_ns - self.started_ns, 0) / (verify_days * HASTE * DAY_NS), 1.0)
-        return max(int(elapsed * files) - self.checked, 0)
+        elapsed = max(now_ns - self.started_ns, 0) / (verify_days * HASTE * DAY_NS)
+        return max(int(elapsed * files) - self.checked, 0) if elapsed < 1 else files + 1
 
     def as_json(self, files: int) -> dict[str, Any]:
         """Return it for status: how far (0 to 1), since when (ns), and what it found."""

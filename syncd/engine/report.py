@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from syncd.core.errors import SyncdError
@@ -12,6 +14,12 @@ from syncd.core.reasons import Reason, hint_for
 
 KEPT_DETAILS = 10_000
 """Failures, refusals and plan lines kept one by one; beyond that they are only counted."""
+
+
+_TOLD = (
+    "started_at", "duration_s", "scanned", "fetched", "adopted", "unchanged", "renamed", "retired", "refused",
+    "failed", "waiting", "absent", "foreign", "zero_byte", "bytes",
+)  # fmt: skip
 
 
 class Problem(NamedTuple):
@@ -72,6 +80,18 @@ class Report:
     hinted: bool = False
     whole_run_needed: bool = False
     replaced: int = 0
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any], run_id: str, details: Sequence[str] = ()) -> Report:
+        """Return a report that prints as the one that as_json() told of. details: of its failures, in their order."""
+        counts = {name: told[name] for name in _TOLD}
+        said = chain(details, repeat(""))
+        failures = [
+            Problem(each["path"], Reason(each["reason"]), detail)
+            for each, detail in zip(told["failures"], said, strict=False)
+        ]
+        refusals = [Problem(each["path"], Reason(each["reason"])) for each in told["refusals"]]
+        return cls(told["name"], run_id, **counts, failures=failures, refusals=refusals)
 
     @property
     def changed(self) -> bool:

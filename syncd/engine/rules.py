@@ -10,6 +10,9 @@ from syncd.core.filters import Filters
 from syncd.core.guard import Caps
 from syncd.core.model import RelPath
 
+HINT_SETTLE_S = 0.5
+"""After a hint a file counts as settled sooner (RULES section 1)."""
+
 
 def _no_floor(total_bytes: int) -> int:
     return 0 * total_bytes

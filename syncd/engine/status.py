@@ -19,6 +19,8 @@ REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) 
 WAITS = frozenset({Reason.UNSETTLED, Reason.ABSENT_ONCE})
 SHOWN_FAILURES = 1_000
 BEHIND_AT_LEAST_S = 1_800.0
+PAUSED_NOTE, FOR_EVER = "paused_until", "ever"
+"""The catalogue's note about a paused mirror: until when (ISO 8601 UTC), or for ever; "" = it is not."""
 STOPPED = (130, 143)
 """Exit codes of runs that were asked to stop: they say nothing about the mirror."""
 
@@ -111,6 +113,11 @@ class Status(NamedTuple):
             },
             "mirrors": [mirror.as_json() for mirror in self.mirrors],
         }
+
+
+def is_paused(until: str, now: str) -> bool:
+    """Say whether a mirror with this note is paused at a time (both ISO 8601 UTC with seconds)."""
+    return bool(until) and (until == FOR_EVER or until > now)
 
 
 def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:

@@ -24,6 +24,7 @@ from syncd.store import outbox, schema
 from syncd.store.catalogue_commit import Change, distinct
 from syncd.store.catalogue_reads import WHOLE_RUN, CatalogueReads, MirrorReads
 from syncd.store.findings import SqliteFindings
+from syncd.store.looks import Looks
 from syncd.store.sql import (
     Reader,
     Row,
@@ -80,6 +81,7 @@ class Catalogue(CatalogueReads):
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         super().__init__(Reader(lambda: connect_reader(path), path))
         self.path = path
+        self.looks = self._reader.another()  # of its own: a worker's look-up waits for no long read
         self._connection = connection
         self._writing = threading.RLock()
         self._known_ids: dict[tuple[int, str], int] = {}
@@ -213,6 +215,12 @@ class Catalogue(CatalogueReads):
         """Look directories up again: some are about to be removed."""
         self._known_ids.clear()
 
+    def shrink(self) -> None:
+        """Give back what SQLite keeps of the file in memory (after large work, before a long rest)."""
+        with self._writing, translated(self.path):
+            self._connection.execute("PRAGMA shrink_memory")
+        self._reader.rows("PRAGMA shrink_memory")
+
     def close(self) -> None:
         """Close all connections, the writing one last (it tidies up the write-ahead log); safe to repeat."""
         with self._writing, translated(self.path):
@@ -226,12 +234,13 @@ class Catalogue(CatalogueReads):
         self.close()
 
 
-class SqliteMirrorCatalogue(MirrorReads):
+class SqliteMirrorCatalogue(Looks, MirrorReads):
     """ports.MirrorCatalogue, and what the composition, `approve` and the end of a run need besides."""
 
     def __init__(self, catalogue: Catalogue, reader: Reader, mirror_id: int, name: str) -> None:
         super().__init__(reader, mirror_id, name)
         self._catalogue = catalogue
+        self._looks = catalogue.looks
         self._announced_run = ""
 
     # --- what the mirror is

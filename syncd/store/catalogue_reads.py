@@ -40,6 +40,7 @@ from syncd.store.sql import (
 T = TypeVar("T")
 
 NEAR_NAMES = 3
+RECENT_CHANGES = 5_000
 RECENT_ANNOUNCEMENTS = 100_000
 """How far back a rename is looked for: the feed has no index by path, and this takes some 20 ms."""
 
@@ -120,6 +121,13 @@ class MirrorReads:
 
     def totals(self) -> Totals:
         return Totals(*self._one("files, bytes", 0, 0))
+
+    def count_below(self, directory: RelPath) -> int:
+        """Return how many files are held below a directory."""
+        count = """SELECT count(*) FROM directories AS d CROSS JOIN records AS r ON r.directory_id = d.id
+                   WHERE d.mirror_id = ? AND (d.path = ? OR (d.path >= ? AND d.path < ?))"""
+        row = self._reader.row(count, (self.id, directory, *below(directory)))
+        return int(row[0]) if row else 0
 
     @property
     def uid(self) -> str:
@@ -401,6 +409,25 @@ class CatalogueReads:
         """Return the number of the oldest announcement that is kept; the next one's number where none is."""
         row = self._reader.row("SELECT coalesce((SELECT min(seq) FROM outbox), next_seq) FROM feed")
         return int(row[0]) if row else 1
+
+    def count_events(self, after: int, through: int) -> list[tuple[str, str, int]]:
+        """Return (mirror, event, how many) of the announcements numbered after one, through another."""
+        rows = self._reader.rows(
+            "SELECT m.name, o.event, count(*) FROM outbox AS o JOIN mirrors AS m ON m.id = o.mirror_id"
+            " WHERE o.seq > ? AND o.seq <= ? GROUP BY m.name, o.event",
+            (after, through),
+        )
+        return [(str(name), str(event), int(count)) for name, event, count in rows]
+
+    def recent_directories(self, mirror: str, limit: int) -> list[RelPath]:
+        """Return the directories of this mirror in which files were announced lately, the newest first."""
+        rows = self._reader.rows(
+            "SELECT o.path FROM outbox AS o CROSS JOIN mirrors AS m ON m.id = o.mirror_id"
+            " WHERE o.seq > (SELECT next_seq FROM feed) - ? AND m.name = ? ORDER BY o.seq DESC",
+            (RECENT_CHANGES, mirror),
+        )
+        found = dict.fromkeys(split(RelPath(path))[0] for (path,) in rows)
+        return list(found)[:limit]
 
     def owed(self) -> Owed:
         """Return what has not been announced yet, over all mirrors."""

@@ -1,0 +1,140 @@
+"""syncd run: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from syncd import config
+from syncd.cli.frame import describe
+from syncd.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syncd.config import Settings
+    from syncd.daemon.living import Daemon
+
+CONFIG_LOOK_S = 2.0
+EXIT_INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        "Keep the mirrors up to date: on their schedule, when something changes on the share, and when somebody asks "
+        "for a file. Announces what is ready, and answers on STATE/run/syncd.sock.\n\n"
+        "Stays in the foreground. SIGTERM and SIGINT end it within 10 s; SIGHUP, and a change of the file, have the "
+        "configuration read again. To have it start by itself: syncd service install.",
+        ["syncd run", "syncd -c /etc/syncd/config.toml run", "syncd run --wait-for-config --log-file ~/syncd.log"],
+        [0, 11, 14, 15],
+    )
+    parser.add_argument(
+        "--wait-for-config",
+        action="store_true",
+        help="stay up, unhealthy, while the configuration cannot be used (for service managers that restart for ever)",
+    )
+    parser.add_argument(
+        "--log-file", metavar="FILE", type=Path, help="log there instead of stderr; rotated at 10 MB, 5 files are kept"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import faulthandler
+
+    faulthandler.enable()
+    if args.log_file is not None:
+        _log_to(args.log_file)
+    signals = _Signals()
+
+    def load() -> Settings:
+        return config.load(args.config, os.environ)
+
+    settings = _wait_for(load, signals) if args.wait_for_config else load()
+    return 0 if settings is None else _live(settings, load, signals)
+
+
+def _log_to(path: Path) -> None:
+    from syncd.log import log_to
+
+    try:
+        log_to(path.expanduser())
+    except OSError as error:
+        raise ConfigError(
+            f"the log file {path} cannot be written: {error.strerror}", hint="name another file"
+        ) from error
+
+
+def _wait_for(load: Callable[[], Settings], signals: _Signals) -> Settings | None:
+    """Try until the configuration can be used; None when told to end meanwhile."""
+    from syncd.log import logger
+    from syncd.notify import Notifier
+
+    said: tuple[str, ...] = ()
+    while not signals.ended.is_set():
+        try:
+            return load()
+        except ConfigError as error:
+            problems = (error.message, *error.problems)
+            if problems != said:
+                said = problems
+                logger().error("config.unusable", error=error.message, problems=list(error.problems), hint=error.hint)
+                Notifier().status(f"waiting for a configuration that can be used: {error.message}")
+        signals.ended.wait(CONFIG_LOOK_S)
+    return None
+
+
+def _live(settings: Settings, load: Callable[[], Settings], signals: _Signals) -> int:
+    from syncd.cli.crash import keep_traceback
+    from syncd.daemon.living import Daemon
+    from syncd.log import logger
+
+    log = logger()
+
+    def bug(error: BaseException, where: str) -> None:
+        kept = keep_traceback(error, settings.host.state_dir, os.environ) if isinstance(error, Exception) else ""
+        log.error("bug", where=where, error=f"{type(error).__name__}: {error}", next=kept)
+
+    daemon = Daemon(settings, load=load, log=log, bug=bug)
+    signals.tell(daemon)
+    code = daemon.live()
+    return EXIT_INTERRUPTED if signals.interrupted else code
+
+
+class _Signals:
+    """Turns signals into calls of the daemon. A second SIGINT or SIGTERM ends the process at once."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.interrupted = False
+        self._at = 0.0
+        self._daemon: Daemon | None = None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._end)
+            signal.signal(signal.SIGINT, self._end)
+            signal.signal(signal.SIGHUP, self._reload)
+
+    def tell(self, daemon: Daemon) -> None:
+        """From now on this daemon is told; one that was to end meanwhile ends at once."""
+        self._daemon = daemon
+        if self.ended.is_set():
+            daemon.stop()
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        if self.ended.is_set() and time.monotonic() - self._at > 1.0:
+            os._exit(128 + number)
+        if not self.ended.is_set():
+            self._at = time.monotonic()
+        self.interrupted = self.interrupted or number == signal.SIGINT
+        self.ended.set()
+        if self._daemon is not None:
+            self._daemon.stop()
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        if self._daemon is not None:
+            self._daemon.reload()

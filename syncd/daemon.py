@@ -1,1 +1,0 @@
-"""The daemon: schedule, change hints, lock, signals, sd_notify."""

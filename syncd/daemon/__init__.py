@@ -1,0 +1,10 @@
+"""The daemon: schedule, change hints, lock, signals, sd_notify.
+
+living.py     one daemon: everything that runs beside each other, started, reloaded and stopped
+keeper.py     one mirror: its thread, which does one thing after the other (runs, hints, repairs, verification)
+keeping.py    how the composition's commands run inside the daemon: shared target, shared locks
+schedule.py   when a mirror is due; clock jumps
+target.py     one mirror's target, opened when needed, closed when nobody uses it
+logins.py     no password is tried twice
+answers.py    what the daemon answers on its API (web/port.py)
+"""

@@ -1,0 +1,465 @@
+"""One mirror's thread: it does one thing after the other, the most urgent first.
+
+Wishes of people (runs, verifications), runs that are due, hints from the source, changes seen in the mirror itself; and
+a little verification after each whole run. Files on demand have a thread of their own (engine/demand.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from syncd.app.site import batch_name, new_run_id
+from syncd.core.errors import RunStopped, SourceUnavailable, SyncdError
+from syncd.core.model import ROOT, RelPath
+from syncd.daemon.errands import RunErrand, VerifyErrand
+from syncd.daemon.keeping import Keeping
+from syncd.daemon.memory import LARGE_FILES, give_back
+from syncd.daemon.numbers import Disk
+from syncd.engine.commit import Committer
+from syncd.engine.demand import Demand
+from syncd.engine.patrol import Cycle, Patrol
+from syncd.engine.report import Report
+from syncd.engine.rules import RunOptions
+from syncd.engine.run import utc_text
+from syncd.engine.status import PAUSED_NOTE, is_paused
+from syncd.engine.tending import Tending
+from syncd.engine.verify import Verification, Verifier
+from syncd.ports import Hint
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+DEBOUNCE_S = 0.1
+HINTED_AT_MOST = 256
+FOCUS = 200
+TRASH_COUNTED = 10_000
+RETRY_FIRST_S = 15.0
+STUCK_S = 900.0
+RUN_DEADLINE_S = 86_400.0
+UNFOCUSED_LOOK_S = 60.0
+PATROL_NOTE = "patrol"
+
+
+class Current(NamedTuple):
+    """What a keeper does now."""
+
+    kind: str
+    report: Report
+    started_at: str
+    started: float
+
+
+class Keeper:
+    """Keeps one mirror. start() once; triggers from any thread; stop() ends what goes on within seconds.
+
+    told: called after each run with its report; verified: with how many files were verified, and found damaged.
+    """
+
+    def __init__(
+        self,
+        keeping: Keeping,
+        demand: Demand,
+        *,
+        now_ns: Callable[[], int],
+        log: FilteringBoundLogger,
+        told: Callable[[Keeper, Report], None],
+        verified: Callable[[int, int], None],
+        bug: Callable[[BaseException, str], None],
+    ) -> None:
+        self.keeping = keeping
+        self.demand = demand
+        self.name = keeping.mirror.name
+        self.foreign: OrderedDict[RelPath, None] = OrderedDict()
+        self.current: Current | None = None
+        self.paused_until = keeping.facts.note(PAUSED_NOTE)
+        self.patrol = Patrol(
+            keeping.facts, Cycle.parse(keeping.facts.note(PATROL_NOTE)), float(keeping.mirror.verify_days)
+        )
+        self._now_ns = now_ns
+        self._log = log
+        self._told = told
+        self._verified = verified
+        self._bug = bug
+        self._changed = threading.Condition()
+        self._wishes: deque[RunErrand | VerifyErrand] = deque()
+        self._due = False
+        self._due_at = float("inf")
+        self._hinted: set[RelPath] = set()
+        self._hinted_at = 0.0
+        self._local: set[RelPath] = set()
+        self._look_at_all_local = False
+        self._untidy = False
+        self._replaced_by_hints = 0
+        self._failures = 0
+        self._whole_at = float("-inf")
+        self._stopped = False
+        self._last_counts: tuple[int, ...] = ()
+        self._progress_at = time.monotonic()
+        self._thread = threading.Thread(target=self._serve, name=f"keeper {self.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a run at once."""
+        self._due = True
+        self._thread.start()
+
+    # -- triggers
+
+    def due(self) -> None:
+        """A whole run is due; a second trigger while one goes on means one more after it."""
+        with self._changed:
+            self._due = True
+            self._changed.notify()
+
+    def wish(self, errand: RunErrand | VerifyErrand) -> None:
+        """A person asks for a run or a verification."""
+        with self._changed:
+            self._wishes.append(errand)
+            self._changed.notify()
+
+    def hint(self, hint: Hint) -> None:
+        """Something may have changed at the source."""
+        with self._changed:
+            if hint.directories is None:
+                self._due_at = min(self._due_at, max(time.monotonic(), self._whole_at + UNFOCUSED_LOOK_S))
+            else:
+                if not self._hinted:
+                    self._hinted_at = time.monotonic()
+                self._hinted |= hint.directories
+            self._changed.notify()
+
+    def local_changed(self, changed: frozenset[RelPath] | None) -> None:
+        """Something changed in the mirror's own folder; None: anything may have."""
+        with self._changed:
+            if changed is None:
+                self._look_at_all_local = True
+            else:
+                self._local |= changed
+            self._changed.notify()
+
+    def tidy(self) -> None:
+        """Bring the exported manifest up to date when there is nothing better to do."""
+        with self._changed:
+            self._untidy = True
+            self._changed.notify()
+
+    def pause(self, until: str) -> None:
+        """Do nothing by itself until then (ISO 8601 UTC, FOR_EVER), "": go on."""
+        self.keeping.facts.set_note(PAUSED_NOTE, until)
+        with self._changed:
+            self.paused_until = until
+            self._changed.notify()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is to do nothing by itself now."""
+        return is_paused(self.paused_until, utc_text(self._now_ns()))
+
+    def stop_soon(self) -> None:
+        """Begin to end: no new files, what has arrived is committed."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self.stop_run(RunStopped(f"{self.name}: the daemon was asked to stop"))
+
+    def stop(self, wait_s: float) -> bool:
+        """End what goes on; return whether it ended in time."""
+        self.stop_soon()
+        if self._thread.is_alive():
+            self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def stop_run(self, error: SyncdError) -> None:
+        """End the run that goes on now, if any."""
+        run = self.keeping.run
+        if run is not None:
+            run.stop(error)
+
+    def look_after(self) -> bool:
+        """See that work moves, to be called every few seconds; False when it has been stuck for too long."""
+        current = self.current
+        now = time.monotonic()
+        counts = () if current is None else _counts(current.report)
+        if current is None or counts != self._last_counts:
+            self._last_counts, self._progress_at = counts, now
+        stuck = now - self._progress_at > STUCK_S
+        if current is not None and (stuck or now - current.started > RUN_DEADLINE_S):
+            self.stop_run(
+                SourceUnavailable(
+                    f"{self.name}: the run made no progress for {STUCK_S / 60:.0f} minutes and was ended",
+                    hint="syncd doctor",
+                )
+            )
+        return now - self._progress_at < 2 * STUCK_S and (self._thread.is_alive() or self._stopped)
+
+    # -- the thread
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except SyncdError as error:
+                self._log.warning("work.failed", mirror=self.name, error=error.message, hint=error.hint)
+            except Exception as error:  # noqa: BLE001 - one mirror's bug does not stop the others
+                self._bug(error, self.name)
+            finally:
+                self.current = None
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            while not self._stopped:
+                work = self._most_urgent(time.monotonic())
+                if work is not None:
+                    return work
+                self._changed.wait(self._wait_s(time.monotonic()))
+            for errand in self._wishes:
+                errand.fail(self.name, RunStopped("the daemon ends"))
+        return None
+
+    def _most_urgent(self, now: float) -> Callable[[], None] | None:
+        if self._wishes:
+            errand = self._wishes.popleft()
+            return lambda: self._carry_out(errand)
+        if self.paused:
+            return None
+        if self._due or now >= self._due_at:
+            self._due, self._due_at = False, float("inf")
+            self._hinted.clear()
+            return self._whole_run
+        if self._local or self._look_at_all_local:
+            local, self._local = frozenset(self._local), set()
+            whole, self._look_at_all_local = self._look_at_all_local, False
+            return lambda: self._tend(None if whole else local)
+        if self._hinted and now >= self._hinted_at + DEBOUNCE_S:
+            hinted, self._hinted = tuple(sorted(self._hinted)), set()
+            return lambda: self._hinted_run(hinted)
+        if self._untidy:
+            self._untidy = False
+            return self.keeping.refresh_manifest
+        return None
+
+    def _wait_s(self, now: float) -> float:
+        times = [60.0, self._due_at - now]
+        if self._hinted:
+            times.append(self._hinted_at + DEBOUNCE_S - now)
+        return max(min(times), 0.001)
+
+    # -- runs
+
+    def _begin(self, kind: str, report: Report) -> Report:
+        self.current = Current(kind, report, utc_text(self._now_ns()), time.monotonic())
+        return report
+
+    def _whole_run(self) -> None:
+        if self.keeping.logins.refused:
+            return  # nothing is tried again before the secret changes, a person asks, or an hour passes
+        report = self._begin("run", Report(self.name, new_run_id()))
+        self._run(RunOptions(replaced_before=self._replaced_by_hints), report)
+        self._patrol()
+
+    def _run(self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False) -> None:
+        self.keeping.execute_run(options, report, new_target=new_target, take_over=take_over)
+        self._whole_at = time.monotonic()
+        self._replaced_by_hints = 0
+        self._retry_sooner(report.error)
+        self._log_run(report)
+        if report.scanned >= LARGE_FILES:
+            self.keeping.catalogue.shrink()
+            give_back()
+        if options.whole:
+            self.foreign = OrderedDict.fromkeys(RelPath(path) for path in report.foreigners)
+        self._told(self, report)
+
+    def _retry_sooner(self, error: SyncdError | None) -> None:
+        """After trouble that passes by itself the next look comes sooner than planned, each time a little later."""
+        if error is None or not error.transient or isinstance(error, RunStopped):
+            self._failures = 0
+            return
+        self._failures += 1
+        pause_s = RETRY_FIRST_S * 2 ** min(self._failures - 1, 6)
+        with self._changed:
+            self._due_at = time.monotonic() + min(pause_s, self.keeping.mirror.every_s or pause_s)
+
+    def _hinted_run(self, hinted: tuple[RelPath, ...]) -> None:
+        if len(hinted) > HINTED_AT_MOST or not self.keeping.facts.listed_at:
+            self.due()  # so many folders, or a mirror that was never listed to its end: look at everything
+            return
+        if self.keeping.logins.refused:
+            return
+        report = self._begin("hint", Report(self.name, new_run_id(), hinted=True))
+        options = RunOptions(hinted=hinted, replaced_before=self._replaced_by_hints)
+        self.keeping.execute_run(options, report)
+        self._replaced_by_hints += report.replaced
+        if report.whole_run_needed or (report.error is not None and not isinstance(report.error, RunStopped)):
+            self.due()
+        if report.changed or report.error is not None:
+            self._log_run(report)
+        self._told(self, report)
+
+    def _carry_out(self, errand: RunErrand | VerifyErrand) -> None:
+        try:
+            if isinstance(errand, RunErrand):
+                self._carry_out_run(errand)
+            else:
+                self._carry_out_verification(errand)
+        except BaseException as error:
+            errand.fail(self.name, error)
+            raise
+
+    def _carry_out_run(self, errand: RunErrand) -> None:
+        self.keeping.logins.forgive()
+        report = self._begin("run", errand.begin(self.name))
+        options = RunOptions(only=errand.only_of(self.name), replaced_before=self._replaced_by_hints)
+        self._run(options, report, new_target=errand.new_target, take_over=errand.take_over)
+        errand.done_with(self.name)
+
+    def _carry_out_verification(self, errand: VerifyErrand) -> None:
+        self._begin("verify", Report(self.name, errand.id))
+        show = self._moving(errand.show(self.name))
+        result = self.keeping.verify_all(errand.fraction, errand.source, errand.checksums, show)
+        self._verified(result.checked, result.damaged)
+        if result.wrong and errand.repair:
+            report = Report(self.name, new_run_id())
+            self.keeping.execute_run(RunOptions(only=tuple(result.wrong)), report)
+            facts = self.keeping.facts
+            result.repaired = sum(1 for path in result.wrong if facts.record(path) is not None)
+        elif result.wrong:
+            self.due()
+        errand.done_with(self.name, result)
+
+    def _moving(self, show: Callable[[Verification], None]) -> Callable[[Verification], None]:
+        """Count what a verification shows as progress."""
+
+        def note(result: Verification) -> None:
+            self._progress_at = time.monotonic()
+            show(result)
+
+        return note
+
+    def _log_run(self, report: Report) -> None:
+        counts = {
+            name: getattr(report, name)
+            for name in ("scanned", "fetched", "renamed", "retired", "refused", "failed")
+            if getattr(report, name)
+        }
+        facts: dict[str, Any] = {"mirror": self.name, "run_id": report.run_id, **counts, "bytes": report.bytes}
+        facts["ms"] = round(report.duration_s * 1000)
+        if report.error is not None:
+            self._log.warning(
+                "run.failed", **facts, reason=report.error.reason.value, error=report.error.message,
+                hint=report.error.hint,
+            )  # fmt: skip
+        else:
+            self._log.info("run.done" if not report.hinted else "hint.done", **facts)
+
+    # -- the mirror itself
+
+    def _tend(self, changed: frozenset[RelPath] | None) -> None:
+        """Look at what changed in the mirror's folder: held files are repaired, foreign ones shown."""
+        with self.keeping.target.use() as mirror:
+            report = Report(self.name, new_run_id())
+            committer = self._committer(mirror, report)
+            found = Tending(mirror, self.keeping.facts, committer, self.keeping.target.writing).look(changed)
+        self._verified(0, len(found.damaged))
+        for path in found.damaged:
+            self.demand.prefetch(path)
+        for path in found.foreign:
+            self.foreign[path] = None
+        for path in found.gone:
+            self.foreign.pop(path, None)
+        while len(self.foreign) > FOCUS * 5:
+            self.foreign.popitem(last=False)
+        if found.damaged:
+            self._log.warning(
+                "mirror.changed_locally", mirror=self.name, files=len(found.damaged), first=found.damaged[0]
+            )
+
+    def _committer(self, mirror: Any, report: Report) -> Committer:
+        batch = batch_name(self._now_ns(), report.run_id)
+        now_ns = self._now_ns
+        return Committer(
+            mirror, self.keeping.facts, report, batch, lambda: now_ns() // 1_000_000, self.keeping.target.writing
+        )
+
+    # -- verification in the background
+
+    def _gives_way(self) -> bool:
+        return self._stopped or self.demand.busy or bool(self._wishes or self._due or self._hinted or self._local)
+
+    def _patrol(self) -> None:
+        if not self.keeping.mirror.verify_days or self._gives_way() or self.keeping.logins.refused:
+            return
+        before = self.patrol.cycle.as_text()
+        result = Verification(self.name)
+        with self.keeping.target.use() as mirror:
+            verifier = Verifier(
+                mirror,
+                self.keeping.facts,
+                self._committer(mirror, Report(self.name, new_run_id())),
+                batch_name(self._now_ns(), "verify"),
+                result,
+            )
+            walked = []
+            for path, record in self.patrol.slice(self._now_ns(), self._gives_way):
+                verifier.check(path, record)
+                walked.append((path, record))
+            self._patrol_source(verifier, [item for item in walked if item[0] not in result.wrong])
+        self._verified(result.checked, result.damaged)
+        if result.damaged:
+            self.patrol.cycle.damaged += result.damaged
+            self.patrol.cycle.last_found = utc_text(self._now_ns())
+            self._log.warning(
+                "verify.damaged", mirror=self.name, files=result.damaged, first=str(result.problems[0].path)
+            )
+            self.due()
+        if self.patrol.cycle.as_text() != before:
+            self.keeping.facts.set_note(PATROL_NOTE, self.patrol.cycle.as_text())
+
+    def _patrol_source(self, verifier: Verifier, walked: Iterable[Any]) -> None:
+        """Read at the source what was re-hashed here: an edit that restores size and mtime shows in bytes only."""
+        records = list(walked)
+        if not records:
+            return
+        source = self.keeping.open_source()
+        try:
+            source.check()
+            verifier.against_source(source, records=records)
+        except SourceUnavailable:
+            pass  # the next run says so
+        finally:
+            source.close()
+
+    def measure_disk(self) -> Disk | None:
+        """Look at the room on the mirror's disk; None when the target cannot be asked."""
+        try:
+            with self.keeping.target.use() as mirror:
+                room = mirror.room()
+                trash = sum(each.size for each in islice(mirror.trash(), TRASH_COUNTED))
+        except SyncdError:
+            return None
+        return Disk(room.free_bytes, self.keeping.mirror.min_free.floor(room.total_bytes), trash)
+
+    # -- what hints should watch most closely
+
+    def focus(self) -> list[RelPath]:
+        """Return the directories that changed most recently, then others, as many as handles are kept for."""
+        facts = self.keeping.facts
+        chosen: dict[RelPath, None] = {ROOT: None}
+        for directory in self.keeping.catalogue.recent_directories(self.name, FOCUS):
+            chosen[directory] = None
+        for directory in facts.known_directories_below(ROOT):
+            if len(chosen) >= FOCUS:
+                break
+            chosen[directory] = None
+        return list(chosen)[:FOCUS]
+
+
+def _counts(report: Report) -> tuple[int, ...]:
+    return (
+        report.scanned, report.fetched, report.adopted, report.unchanged, report.renamed, report.retired,
+        report.failed, report.bytes, report.wanted, report.duration_s > 0,
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+"""How the composition's commands run inside the daemon: with its catalogue, its open targets and its locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from syncd.app.site import write_manifest
+from syncd.app.verifying import Verifying
+from syncd.config.settings import MirrorSettings, Settings
+from syncd.core.errors import SyncdError
+from syncd.daemon.logins import Logins
+from syncd.daemon.target import OpenTarget
+from syncd.engine.report import Report
+from syncd.engine.rules import RunOptions, Sharing
+from syncd.engine.run import Clock, MirrorRun
+from syncd.engine.verify import Verification
+from syncd.ports import Source
+from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
+from syncd.store.mirror import DiskMirror
+from syncd.store.state import Host
+
+
+class Keeping(Verifying):
+    """Runs and verifications of one mirror, one at a time, in the daemon. `run` is the one that goes on now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        mirror: MirrorSettings,
+        host: Host,
+        catalogue: Catalogue,
+        *,
+        clock: Clock,
+        source_of: Callable[[MirrorSettings], Source],
+        yielding: Callable[[], bool],
+    ) -> None:
+        super().__init__(settings, clock, source_of)
+        self.mirror = mirror
+        self.host = host
+        self.catalogue = catalogue
+        self.facts: SqliteMirrorCatalogue = catalogue.mirror(mirror.name)
+        self.logins = Logins(mirror.password.reveal if mirror.password is not None else None)
+        self.target = OpenTarget(mirror.target, self._open)
+        self.run: MirrorRun | None = None
+        self._together = Sharing(self.target.writing, yielding)
+
+    def open_source(self) -> Source:
+        """Build the source, unless its login was refused just now. Raises SourceAuthFailed."""
+        self.logins.check()
+        return self._source_of(self.mirror)
+
+    def execute_run(
+        self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False
+    ) -> None:
+        """Run once; how it went is in `report` (an error too)."""
+        try:
+            self._run_mirror(self.mirror, options, self.host, self.catalogue, report, new_target, take_over)
+        except SyncdError as error:
+            report.error = report.error or error
+        finally:
+            self.run = None
+        self.logins.note(report.error)
+
+    def verify_all(
+        self,
+        fraction: float,
+        against_source: bool,
+        against_checksums: bool,
+        show: Callable[[Verification], None] | None,
+    ) -> Verification:
+        """Verify the mirror as `syncd verify` does."""
+        return self._verify_mirror(
+            self.mirror, self.host, self.catalogue, fraction, against_source, against_checksums, show
+        )
+
+    def refresh_manifest(self) -> None:
+        """Rewrite the manifest if what is held has changed since. Raises TargetMissing and the like."""
+        if self.facts.manifest_revision != self.facts.revision:
+            with self.target.use() as mirror, self.target.writing:
+                write_manifest(mirror, self.facts)
+
+    # -- hooks of the composition
+
+    def _open(self, *, new_target: bool, take_over: bool) -> DiskMirror:
+        return self._open_target(self.mirror, self.host, self.facts, new_target=new_target, take_over=take_over)
+
+    @contextmanager
+    def _target(
+        self,
+        settings: MirrorSettings,  # noqa: ARG002 - it is this one mirror's
+        host: Host,  # noqa: ARG002
+        facts: SqliteMirrorCatalogue,  # noqa: ARG002
+        new_target: bool,
+        take_over: bool,
+    ) -> Iterator[DiskMirror]:
+        with self.target.use(new_target=new_target, take_over=take_over) as mirror:
+            yield mirror
+
+    def _sharing(self, name: str) -> Sharing | None:  # noqa: ARG002
+        return self._together
+
+    def _begins(self, run: MirrorRun) -> None:
+        self.run = run

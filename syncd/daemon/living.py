@@ -1,0 +1,373 @@
+"""One daemon: everything that runs beside each other, started, reloaded and stopped.
+
+The thread that calls live() looks after the others (clock jumps, stuck work, the service manager's watchdog, a changed
+configuration) and ends everything in order when it is told to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from syncd import __version__
+from syncd.app.wiring import open_publisher, open_source, open_task_peek
+from syncd.client.api import SOCKET, ApiClient, SocketAddress
+from syncd.config.settings import MirrorSettings, Settings
+from syncd.core.errors import ConfigError, SyncdError
+from syncd.core.model import RelPath
+from syncd.core.resolution import Resolution
+from syncd.daemon.answers import Answers
+from syncd.daemon.enrolment import Enrolment
+from syncd.daemon.kept import KeptMirror, Surroundings
+from syncd.daemon.numbers import Numbers
+from syncd.daemon.reloading import ConfigWatch
+from syncd.daemon.schedule import Schedule, WallClock
+from syncd.engine.relay import Relay
+from syncd.engine.run import Clock, utc_text
+from syncd.notify import Notifier, watchdog_interval_s
+from syncd.ports import Source
+from syncd.store.catalogue import Catalogue
+from syncd.store.state import Host, StateDirectory
+from syncd.web.server import ApiServer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from syncd.publish.nsq import TaskPeek
+
+TICK_S = 1.0
+FIRST_TICK_S = 0.05
+LOOK_AFTER_S = 2.0
+TIDY_S = 60.0
+STOP_S = 8.0
+API_ANSWERS_S = 3.0
+
+
+class Daemon:
+    """Keeps all mirrors of a configuration. live() once; stop(), reload() from any thread or signal handler.
+
+    load: reads the configuration again (raises ConfigError). bug: told of what nobody foresaw, with where.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[], Settings],
+        log: FilteringBoundLogger,
+        bug: Callable[[BaseException, str], None],
+        notifier: Notifier | None = None,
+        clock: Clock | None = None,
+        source_of: Callable[[MirrorSettings], Source] = open_source,
+    ) -> None:
+        self.settings = settings
+        self.since = ""
+        self.kept: dict[str, KeptMirror] = {}
+        self.config_problem = ""
+        self.numbers = Numbers()
+        self._load = load
+        self._log = log
+        self._bug = bug
+        self._notifier = notifier or Notifier()
+        self._clock = clock or Clock()
+        self._source_of = source_of
+        self._ending = threading.Event()
+        self._reload = threading.Event()
+        self._woken = threading.Event()
+        self._fatal: SyncdError | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._relay_threads: list[threading.Thread] = []
+        self.relay: Relay
+        self.peek: TaskPeek | None = None
+        self.catalogue: Catalogue
+        self.host: Host
+        self.schedule: Schedule
+        self.answers: Answers
+        self.enrolment: Enrolment
+
+    # -- from outside
+
+    def stop(self) -> None:
+        """End in order, soon."""
+        self._ending.set()
+        self._woken.set()
+
+    def reload(self) -> None:
+        """Read the configuration again, soon."""
+        self._reload.set()
+        self._woken.set()
+
+    def on_event(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Have `tell` called when there are new announcements; returns what ends that."""
+        self._listeners.append(tell)
+        return lambda: self._listeners.remove(tell)
+
+    def now(self) -> str:
+        """Return the time (ISO 8601 UTC)."""
+        return utc_text(self._clock.now_ns())
+
+    def now_ms(self) -> int:
+        """Return the time in ms since the epoch."""
+        return self._clock.now_ns() // 1_000_000
+
+    def find(self, name: str) -> KeptMirror | None:
+        """Return what keeps a mirror."""
+        return self.kept.get(name)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the daemon itself (not with a mirror)."""
+        found = [self.config_problem] if self.config_problem else []
+        if self._relay_threads and not self._relay_threads[-1].is_alive() and not self._ending.is_set():
+            found.append("announcements are not being sent: their thread ended")
+        return found
+
+    # -- its life
+
+    def live(self) -> int:
+        """Keep the mirrors until stop(); return the exit code.
+
+        Raises: AlreadyRunning, CatalogueError, ConfigError, DiskFull when it cannot begin, or not go on.
+        """
+        state = StateDirectory.open(self.settings.host.state_dir, create=True)
+        with ExitStack() as stack:
+            stack.enter_context(state.lock())
+            self.host = state.host(self.settings.host.name or "")
+            self.catalogue = stack.enter_context(self._open_catalogue(state))
+            self.catalogue.record_run_day(self.now()[:10])
+            self.since = self.now()
+            self.numbers.count_events(self.catalogue)
+            self.schedule = Schedule(self.settings.host.zone())
+            stack.callback(self.schedule.close)
+            self.answers = Answers(self)
+            stack.callback(self.answers.close)
+            self.catalogue.on_announced = self._announced
+            stack.callback(self._stop_everything)
+            self._start_announcing()
+            self._start_enrolment()
+            for mirror in self.settings.mirrors:
+                self._start_mirror(mirror)
+            server = self._start_server(state)
+            stack.callback(lambda: self._server.close())
+            self._server = server
+            watch = ConfigWatch(self.settings.path, self.reload)
+            stack.callback(watch.close)
+            watch.start()
+            self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
+            self._look_after_everything(watch, state)
+            self._notifier.stopping("finishing the group in flight")
+            self._log.info("daemon.stopping")
+        self._log.info("daemon.stopped")
+        if self._fatal is not None:
+            raise self._fatal
+        return 0
+
+    @contextmanager
+    def _open_catalogue(self, state: StateDirectory) -> Iterator[Catalogue]:
+        from syncd.app.site import Site
+
+        with Site(self.settings, self._clock).open_catalogue_in(state) as catalogue:
+            yield catalogue
+
+    def _look_after_everything(self, watch: ConfigWatch, state: StateDirectory) -> None:
+        """Do what is due now and then, until the end."""
+        wall, looked, tidied, fed = WallClock(), 0.0, time.monotonic(), 0.0
+        feed_every_s = watchdog_interval_s()
+        ready, stuck = False, list[str]()
+        while not self._ending.is_set():
+            self._woken.wait(TICK_S if ready else FIRST_TICK_S)
+            self._woken.clear()
+            if self._ending.is_set():
+                return
+            jump = wall.jumped_s()
+            if jump:
+                self._begin_anew(jump)
+            if self._reload.is_set() or watch.changed():
+                self._reload.clear()
+                self._read_settings_again()
+            now = time.monotonic()
+            if now - looked >= LOOK_AFTER_S:
+                looked = now
+                stuck = [name for name, kept in self.kept.items() if not kept.look_after()]
+                self.answers.look_after()
+            if now - tidied >= TIDY_S:
+                tidied = now
+                self._tidy()
+            if not ready and self._api_answers(state):
+                ready = True
+                self._notifier.ready(self._one_line())
+            if feed_every_s and now - fed >= feed_every_s and not stuck and self._api_answers(state):
+                fed = now
+                self._notifier.watchdog()
+                self._notifier.status(self._one_line())
+
+    def _api_answers(self, state: StateDirectory) -> bool:
+        """Ask ourselves, as everybody else would."""
+        try:
+            with ApiClient(SocketAddress(state.path / SOCKET), API_ANSWERS_S) as client:
+                client.health()
+        except SyncdError:
+            return False
+        return True
+
+    def _tidy(self) -> None:
+        self.catalogue.record_run_day(self.now()[:10])
+        for kept in self.kept.values():
+            kept.keeper.tidy()
+
+    def _one_line(self) -> str:
+        states = ", ".join(f"{name} {state}" for name, state in self.answers.states().items())
+        return f"{states or 'no mirrors'}"
+
+    def _begin_anew(self, jump_s: float) -> None:
+        self._log.warning("clock.jumped", seconds=round(jump_s), next="every mirror is looked at once")
+        self.schedule.begin_anew()
+        self.answers.woke()
+        self.relay.wake()
+        for kept in self.kept.values():
+            kept.begin_anew()
+
+    def _announced(self) -> None:
+        self.relay.wake()
+        self.enrolment.wake()
+        for tell in list(self._listeners):
+            tell()
+
+    def _fail(self, error: SyncdError) -> None:
+        """Something without which the daemon cannot go on has ended."""
+        self._fatal = self._fatal or error
+        self.stop()
+
+    # -- parts
+
+    def _start_mirror(self, mirror: MirrorSettings) -> None:
+        around = Surroundings(
+            settings=self.settings,
+            host=self.host,
+            catalogue=self.catalogue,
+            clock=self._clock,
+            log=self._log,
+            source_of=self._source_of,
+            resolve=self._resolve,
+            told=self.numbers.note_run,
+            count=self.numbers.add,
+            bug=self._bug,
+        )
+        self.numbers.begin(mirror.name)
+        kept = self.kept[mirror.name] = KeptMirror(mirror, around)
+        self.answers.mirrors_changed()
+        self.schedule.add(mirror, kept.keeper.due)
+        kept.start()
+
+    def _resolve(self, name: str, path: RelPath) -> Resolution:
+        return self.answers.resolve_in(name, path)
+
+    def _start_announcing(self) -> None:
+        nsq = self.settings.nsq
+        self.relay = Relay(self.catalogue, open_publisher(nsq), host=self.host.name, topic=nsq.topic)
+        thread = threading.Thread(target=self._announce, args=(self.relay,), name="relay", daemon=True)
+        self._relay_threads = [thread]
+        thread.start()
+        self.peek = open_task_peek(nsq, self.host.id, self.answers.prefetch)
+        if self.peek is not None:
+            self.peek.start()
+
+    def _announce(self, relay: Relay) -> None:
+        try:
+            relay.run()
+        except SyncdError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - shown as a problem, and the watchdog's affair
+            self._bug(error, "relay")
+
+    def _stop_announcing(self) -> None:
+        self.relay.stop()
+        if self.peek is not None:
+            self.peek.close()
+            self.peek = None
+        for thread in self._relay_threads:
+            thread.join(STOP_S)
+
+    def _start_enrolment(self) -> None:
+        self.enrolment = Enrolment(self)
+        self.enrolment.start()
+
+    def _start_server(self, state: StateDirectory) -> ApiServer:
+        api = self.settings.api
+        server = ApiServer(
+            self.answers,
+            state.path / SOCKET,
+            listen=None if api.listen is None else (api.listen.host, api.listen.port),
+            token=None if api.token is None else api.token.reveal,
+            allowed_hosts=api.allowed_hosts,
+            on_bug=lambda error: self._bug(error, "api"),
+        )
+        server.start()
+        return server
+
+    def _stop_everything(self) -> None:
+        self._stop_mirrors(list(self.kept))
+        self.enrolment.close()
+        self._stop_announcing()
+
+    def _stop_mirrors(self, names: list[str]) -> None:
+        """End some mirrors, all at the same time."""
+        ending = [self.kept.pop(name) for name in names]
+        for kept in ending:
+            self.schedule.remove(kept.name)
+        self.answers.mirrors_changed()
+        if not ending:
+            return
+        with ThreadPoolExecutor(len(ending), thread_name_prefix="stop") as pool:
+            for kept, ended in zip(ending, pool.map(lambda each: each.stop(STOP_S), ending), strict=True):
+                if not ended:
+                    self._log.warning("mirror.not_ended", mirror=kept.name, within_s=STOP_S)
+
+    # -- another configuration
+
+    def _read_settings_again(self) -> None:
+        """Take over what changed in the configuration; a bad one is reported, and the old one stays."""
+        self._notifier.reloading()
+        try:
+            settings = self._load()
+            self._refuse_other_state(settings)
+        except ConfigError as error:
+            self.config_problem = f"the configuration was not taken over: {'; '.join(error.problems) or error.message}"
+            self._log.warning("config.refused", error=error.message, problems=list(error.problems), kept="the old one")
+        else:
+            self.config_problem = ""
+            self._take_over(settings)
+        self._notifier.ready(self._one_line())
+
+    def _refuse_other_state(self, settings: Settings) -> None:
+        if settings.host.state_dir != self.settings.host.state_dir:
+            problem = "host.state_dir changed, which needs a restart"
+            raise ConfigError(problem, problems=[problem], hint="restart syncd")
+
+    def _take_over(self, settings: Settings) -> None:
+        old, self.settings = self.settings, settings
+        shared_changed = repr(old.host) != repr(settings.host)
+        known = {mirror.name: mirror for mirror in settings.mirrors}
+        gone = [
+            name for name, kept in self.kept.items() if shared_changed or repr(known.get(name)) != repr(kept.settings)
+        ]
+        self._stop_mirrors(gone)
+        if shared_changed:
+            self.schedule.close()
+            self.schedule = Schedule(settings.host.zone())
+        if shared_changed or repr(old.nsq) != repr(settings.nsq):
+            self._stop_announcing()
+            self._start_announcing()
+        if repr(old.mongo) != repr(settings.mongo):
+            self.enrolment.close()
+            self._start_enrolment()
+        if repr(old.api) != repr(settings.api):
+            self._server.close()
+            self._server = self._start_server(StateDirectory(settings.host.state_dir))
+        new = [mirror for mirror in settings.mirrors if mirror.name not in self.kept]
+        for mirror in new:
+            self._start_mirror(mirror)
+        self._log.info("config.reloaded", stopped=gone, started=[mirror.name for mirror in new])
