@@ -586,8 +586,12 @@ class Registry(Protocol):
         mirrors, each {name, state, files, bytes, last_success, source, target}.
         """
 
-    def mark(self, host_id: str, bookmark: Bookmark) -> None:
-        """Store how far a host's files are; after what it says has been stored."""
+    def mark(self, host_id: str, bookmark: Bookmark, before: Bookmark | None) -> None:
+        """Store how far a host's files are, after what it says has been stored.
+
+        before: the bookmark that is there, None: any or none. Where it is not, or the host has not been heard of, all
+        may have been lost: PublishFailed, and nothing is stored.
+        """
 
     def record(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
         """Store what changed; idempotent, in any order, also late.

@@ -85,16 +85,18 @@ class MemoryRegistry:
                 for other, known in self._hosts.items()
                 if other != host_id
                 and known.get("name") == fields["name"]
-                and "at" in known
                 and (now - known["at"]).total_seconds() < doc.STALE_AFTER_S
             ]
             return BeatAnswer(self.bookmark(host_id), tuple(sorted(others)))
 
         return self._call("beat", work)
 
-    def mark(self, host_id: str, bookmark: Bookmark) -> None:
+    def mark(self, host_id: str, bookmark: Bookmark, before: Bookmark | None) -> None:
         def work(_share: int) -> None:
-            self._hosts.setdefault(host_id, {"_id": host_id})["bookmark"] = doc.bookmark_fields(bookmark)
+            known = self.bookmark(host_id)
+            if host_id not in self._hosts or (before is not None and (known is None or known[:2] != before[:2])):
+                raise PublishFailed("the registry in memory: it does not know any more how far this host's files were")
+            self._hosts[host_id]["bookmark"] = doc.bookmark_fields(bookmark)
 
         self._call("mark", work)
 

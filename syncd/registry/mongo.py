@@ -18,7 +18,7 @@ from syncd.core.model import RelPath
 from syncd.ports import BeatAnswer, Bookmark, RegistryEntry
 from syncd.registry import documents as doc
 from syncd.registry.documents import FILES, HOSTS, Holding, HostRow
-from syncd.registry.errors import RegistryAway
+from syncd.registry.errors import RegistryAway, RegistryFailed
 from syncd.registry.link import UNHURRIED, Documents, Link, Patience, silent
 
 BATCH_MAX = 45
@@ -83,9 +83,14 @@ class MongoRegistry:
 
         return self._link.call(work)
 
-    def mark(self, host_id: str, bookmark: Bookmark) -> None:
+    def mark(self, host_id: str, bookmark: Bookmark, before: Bookmark | None) -> None:
         fields = {"bookmark": doc.bookmark_fields(bookmark)}
-        self._link.call(lambda db: db[HOSTS].update_one({"_id": host_id}, {"$set": fields}, upsert=True))
+        there: dict[str, Any] = {"_id": host_id}
+        if before is not None:
+            there |= {"bookmark.through": before.through, "bookmark.mark": before.mark}
+        done = self._link.call(lambda db: db[HOSTS].update_one(there, {"$set": fields}))
+        if not done.matched_count:
+            raise RegistryFailed(f"MongoDB at {self.place} does not know any more how far this host's files were")
 
     def record(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
         waiting = list(_newest(host_id, entries).items())

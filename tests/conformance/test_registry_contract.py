@@ -177,22 +177,35 @@ def test_a_host_is_shown_as_it_says_it_is(service: Service, registry: FullRegist
 
 def test_a_beat_leaves_the_bookmark_alone_and_returns_it(service: Service, registry: FullRegistry) -> None:
     assert registry.beat(host(service)).bookmark is None
+    before = None
     for bookmark in (
         Bookmark(0, "", 0, ("", "")),
-        Bookmark(7, "M|a/é.jpg|00|5", 0, ("M", "a folder/é.jpg")),
+        Bookmark(7, "A\nM\nM|a/é.jpg|00|5", 0, ("M", "a folder/é.jpg")),
         Bookmark(1 << 60, "x", T0_MS, None),
     ):
-        registry.mark(service.host, bookmark)
+        registry.mark(service.host, bookmark, before)
         assert registry.beat(host(service)).bookmark == bookmark
+        before = bookmark
     assert not of(registry, service).filling
-    registry.mark(service.host, Bookmark(7, "", 0, ("M", "x")))
+    registry.mark(service.host, Bookmark(7, "", 0, ("M", "x")), None)
     assert of(registry, service).filling
 
 
-def test_a_bookmark_can_come_before_the_first_beat(service: Service, registry: FullRegistry) -> None:
-    registry.mark(service.host, Bookmark(7, "x", 0, None))
-    assert of(registry, service).stale
-    assert registry.beat(host(service)) == (Bookmark(7, "x", 0, None), ())
+def test_a_bookmark_is_moved_only_from_where_it_is(service: Service, registry: FullRegistry) -> None:
+    old, new = Bookmark(7, "x", 0, None), Bookmark(9, "z", 0, None)
+    with pytest.raises(PublishFailed):
+        registry.mark(service.host, old, None)  # nothing was heard of this host
+    registry.beat(host(service))
+    with pytest.raises(PublishFailed):
+        registry.mark(service.host, new, old)
+    assert registry.beat(host(service)).bookmark is None
+    registry.mark(service.host, old, None)
+    for wrong in (Bookmark(8, "x", 0, None), Bookmark(7, "y", 0, None)):
+        with pytest.raises(PublishFailed):
+            registry.mark(service.host, new, wrong)
+    assert registry.beat(host(service)).bookmark == old
+    registry.mark(service.host, new, old)
+    assert registry.beat(host(service)).bookmark == new
 
 
 def test_two_live_hosts_of_one_name_are_namesakes(service: Service, registry: FullRegistry) -> None:
@@ -346,7 +359,8 @@ def test_away_is_a_failure_in_bounded_time_and_what_was_stored_is_there_afterwar
 
 
 def test_a_server_that_lost_everything_says_so_by_its_bookmark(service: Service, registry: FullRegistry) -> None:
-    registry.mark(service.host, Bookmark(7, "x", T0_MS, None))
+    registry.beat(host(service))
+    registry.mark(service.host, Bookmark(7, "x", T0_MS, None), None)
     registry.record(service.host, [entry("x")])
     service.forget()
     assert registry.beat(host(service)).bookmark is None
