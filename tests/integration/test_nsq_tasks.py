@@ -126,7 +126,7 @@ def test_connections_are_made_again_and_several_are_read(tmp_path: Path, nsqd: N
 
 def test_closed_at_any_time_it_leaves_nothing(nsqd: NsqdServer, topic: str) -> None:
     before = set(threading.enumerate())
-    for pause_s in (0, 0.01, 0.1, 0.3):
+    for pause_s in (*(n / 500 for n in range(20)), 0.3):
         for addresses in ([nsqd.address], [("127.0.0.1", 1)]):
             looking = TaskPeek(addresses, topic, "ab", [].append, patience=PATIENCE)
             looking.start()

@@ -229,8 +229,8 @@ def test_woken_while_it_fails_it_tries_sooner_but_not_all_the_time(
 ) -> None:
     nsqd.down = True
     pace = QUICK._replace(pause_s=30, pause_max_s=60, least_s=0.1)
+    began = time.monotonic()
     for relay in started(make(catalogue, nsqd, wall, pace)):
-        began = time.monotonic()
         while nsqd.calls < 4:
             relay.wake()
             time.sleep(0.001)

@@ -71,7 +71,8 @@ class Connection(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
         try:
             self.connect()
             self.stream.max_buffer_size = FRAME_BYTES_MAX + READ_AHEAD_BYTES  # Tornado's default is 100 MB
-            await asyncio.wait_for(self._subscribed.wait(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._subscribed.wait()
         except TimeoutError:
             self.drop(f"no answer within {CONNECT_TIMEOUT_S:g} s")
         except OSError as error:
@@ -83,7 +84,8 @@ class Connection(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
         """Wait for the end of the connection, and raise it as Broken."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._ended.wait()
             if time.monotonic() - self._heard_at > SILENCE_S:
                 self.drop(f"nothing came for {SILENCE_S:g} s, not even a heartbeat")
             self._check()
@@ -168,7 +170,8 @@ async def resolved(host: str, port: int) -> str:
         return str(ipaddress.ip_address(host))
     try:
         asked = in_thread(lambda: socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM))
-        found = await asyncio.wait_for(asked, CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            found = await asked
     except (OSError, UnicodeError) as error:
         raise Broken("its name is not known") from error
     return str(found[0][4][0])

@@ -3,6 +3,7 @@
 pynsq's connections need a Tornado loop; it runs in a thread of its own that nobody else sees. pynsq's Writer and Reader
 are not used: a Writer credits replies to the wrong publish once there was an error, both wait 15 s before they connect
 again, and neither says why a connection ended. Source: NSQ's TCP protocol spec, and pynsq 0.9.1.
+Waiting is bounded by asyncio.timeout(): in Python 3.11 wait_for() may swallow a cancellation (close() then hangs).
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ class Link(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
         self._reply = asyncio.get_running_loop().create_future()
         try:
             self.send(command)
-            reply = await asyncio.wait_for(self._reply, self._patience.reply_s)
+            async with asyncio.timeout(self._patience.reply_s):
+                reply = await self._reply
         except TimeoutError:
             self.drop(f"no answer within {self._patience.reply_s:g} s")
         except OSError as error:
@@ -191,7 +193,8 @@ class Link(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
 
     async def _until_ready(self) -> None:
         try:
-            await asyncio.wait_for(self._ready.wait(), self._patience.connect_s)
+            async with asyncio.timeout(self._patience.connect_s):
+                await self._ready.wait()
         except TimeoutError:
             self.drop(f"no answer within {self._patience.connect_s:g} s")
         except asyncio.CancelledError:
@@ -288,7 +291,8 @@ async def _resolved(address: Nsqd, timeout_s: float) -> list[str]:
 
     threading.Thread(target=look_up, name=f"{_THREADS}name", daemon=True).start()
     try:
-        hosts = await asyncio.wait_for(found, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            hosts = await found
     except TimeoutError:
         raise Broken(f"its name was not found within {timeout_s:g} s") from None
     if not hosts:

@@ -101,7 +101,8 @@ class TaskPeek:
             self._troubles[address] = ""
             while not link.ended.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(link.ended.wait(), HEARTBEAT_S)
+                    async with asyncio.timeout(HEARTBEAT_S):
+                        await link.ended.wait()
                 link.check()
         finally:
             link.drop("done")
