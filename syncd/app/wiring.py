@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd.config.settings import MirrorSettings, NsqSettings
+from syncd.config.settings import MirrorSettings, MongoSettings, NsqSettings
 from syncd.config.urls import SourceUrl
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
 from syncd.core.model import RelPath
 from syncd.core.spelling import Spellings
 from syncd.engine.rules import MirrorRules
-from syncd.ports import HintSource, Publisher, Source
+from syncd.ports import HintSource, Publisher, Registry, Source
 
 if TYPE_CHECKING:
     from syncd.publish.nsq import TaskPeek
@@ -90,6 +90,15 @@ def open_publisher(nsq: NsqSettings) -> Publisher:
     from syncd.publish.spool import SpoolPublisher
 
     return SpoolPublisher()
+
+
+def open_registry(mongo: MongoSettings, warn: Callable[[str], None]) -> Registry | None:
+    """Build the registry; None where it is off or there is no MongoDB. Nothing connects yet."""
+    if mongo.uri is None or not mongo.registry:
+        return None
+    from syncd.registry.mongo import MongoRegistry
+
+    return MongoRegistry(mongo.uri.reveal, where=mongo.uri.where, warn=warn)
 
 
 def open_task_peek(nsq: NsqSettings, host_id: str, seen: Callable[[str], None]) -> TaskPeek | None:

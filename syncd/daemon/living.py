@@ -21,7 +21,7 @@ from syncd.core.errors import ConfigError, SyncdError
 from syncd.core.model import RelPath
 from syncd.core.resolution import Resolution
 from syncd.daemon.answers import Answers
-from syncd.daemon.enrolment import Enrolment
+from syncd.daemon.enrolment import Enrolling
 from syncd.daemon.kept import KeptMirror, Surroundings
 from syncd.daemon.numbers import Numbers
 from syncd.daemon.reloading import ConfigWatch
@@ -87,7 +87,7 @@ class Daemon:
         self.host: Host
         self.schedule: Schedule
         self.answers: Answers
-        self.enrolment: Enrolment
+        self.enrolment: Enrolling
 
     # -- from outside
 
@@ -124,6 +124,14 @@ class Daemon:
         if self._relay_threads and not self._relay_threads[-1].is_alive() and not self._ending.is_set():
             found.append("announcements are not being sent: their thread ended")
         return found
+
+    def bug(self, error: BaseException, where: str) -> None:
+        """Keep what nobody foresaw for a report."""
+        self._bug(error, where)
+
+    def warn_registry(self, text: str) -> None:
+        """Log what is odd about the registry."""
+        self._log.warning("registry.warning", said=text)
 
     # -- its life
 
@@ -292,7 +300,7 @@ class Daemon:
             thread.join(STOP_S)
 
     def _start_enrolment(self) -> None:
-        self.enrolment = Enrolment(self)
+        self.enrolment = Enrolling(self)
         self.enrolment.start()
 
     def _start_server(self, state: StateDirectory) -> ApiServer:

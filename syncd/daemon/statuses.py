@@ -36,7 +36,7 @@ def status_json(daemon: Daemon) -> dict[str, Any]:
     answer["announcing"] = announcing(daemon)
     answer["leases"] = daemon.answers.lease_counts()
     answer["workers"] = daemon.enrolment.workers()
-    answer["problems"] = daemon.problems()
+    answer["problems"] = [*daemon.problems(), *daemon.enrolment.warnings]
     return answer
 
 
