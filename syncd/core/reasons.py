@@ -73,6 +73,11 @@ class Reason(StrEnum):
     NEVER_LISTED = "never_listed"
     AMBIGUOUS = "ambiguous"
     NO_MIRROR = "no_mirror"
+    PATH_MALFORMED = "path_malformed"
+    OUTSIDE = "outside"
+    FOLDER = "folder"
+    VETOED = "vetoed"
+    TOO_MANY_LEASES = "too_many_leases"
     BUG = "bug"
 
 
@@ -159,6 +164,23 @@ MEANING: dict[Reason, tuple[str, str]] = {
     Reason.NEVER_LISTED: ("the mirror has not had a complete look at its source yet", "syncd status"),
     Reason.AMBIGUOUS: ("the path may mean files of several mirrors", "say the mirror's name in front of the path"),
     Reason.NO_MIRROR: ("a collection that is not mirrored here", "add a [[mirror]] for it to the configuration"),
+    Reason.PATH_MALFORMED: (
+        "empty, with .. in it, or naming mirrors over and over: no file of a mirror has such a path",
+        "send the path as the server spells it",
+    ),
+    Reason.OUTSIDE: (
+        "a place on some machine that is below no spelling of a mirror",
+        "if it is a mirror's, add its beginning to aliases in the configuration",
+    ),
+    Reason.FOLDER: ("a folder, not a file", "name a file in it"),
+    Reason.VETOED: (
+        "a name that the share hides from everybody (._*, .DS_Store, Thumbs.db): it can never be fetched",
+        "take it out of the job: it is no document",
+    ),
+    Reason.TOO_MANY_LEASES: (
+        "more leases at once than the daemon keeps",
+        "release leases that are done with, or take them with a shorter time",
+    ),
     Reason.BUG: ("a fault in syncd itself", "report it, with the output of: syncd doctor --bundle FILE"),
 }
 """What each reason means, and the operator's next step ("" = nothing to do)."""

@@ -14,9 +14,9 @@ from syncd.core.model import Kind, LocalEntry, LocalStat, RelPath
 from syncd.core.paths import STATE_FOLDER
 from syncd.core.reasons import Reason, hint_for
 from syncd.ports import Room
-from syncd.store.disk_errors import translated
+from syncd.store.disk_errors import translate, translated
 from syncd.store.durable import sync_descriptor
-from syncd.store.handles import READ, folder_below
+from syncd.store.handles import READ, folder_below, open_below
 from syncd.store.staging import digest_of
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY}
@@ -67,6 +67,32 @@ class Looker:
             except FileNotFoundError:
                 return None
         return LocalEntry(_KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER), self.local(status))
+
+    def stat_open(self, path: RelPath) -> LocalStat | None:
+        """Open a file and return its descriptor's stat; None when it, or a folder above it, is not there.
+
+        That it can be opened here and now is part of the answer, so a link, another kind of thing and a file that may
+        not be read are errors. Runs for every file that a worker asks for.
+        Raises: PathUnsafe, LocalIOError.
+        """
+        directory, _, name = path.rpartition("/")
+        try:
+            folder = open_below(self._root, directory)
+            if folder is None:
+                return None
+            try:
+                descriptor = os.open(name, READ, dir_fd=folder)
+            finally:
+                os.close(folder)
+            status = os.fstat(descriptor)
+            os.close(descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise translate(error, "open", path) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise LocalIOError(f"{path} is no regular file", hint=hint_for(Reason.PATH_COLLISION))
+        return self.local(status)
 
     def hash(self, path: RelPath, *, past_page_cache: bool, durable: bool) -> tuple[str, LocalStat]:
         """Return SHA-256 and stat of a regular file that does not change meanwhile; durable: made so first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from syncd.store.durable import Syncer, sync_descriptor
 from syncd.store.handles import CREATE, READ, Handles
 from syncd.store.looking import Looker
 from syncd.store.owner import MANIFEST, PINS, STAGING, TRASH, Claim, Owner
+from syncd.store.pins import Pins
 from syncd.store.probe import assume_traits, file_system_of, has_inodes
 from syncd.store.staging import FILE_MODE, StagedFile, Staging, may_keep_open, need_durable
 from syncd.store.trash import Trash, list_trash
@@ -32,19 +33,22 @@ _STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
 class _Writing:
     """What only a target opened for writing has."""
 
-    def __init__(self, root: int, state: int, parts: dict[str, int], file_system: str, hard_links: bool) -> None:
+    def __init__(
+        self, root: int, state: int, parts: dict[str, int], file_system: str, hard_links: bool, looker: Looker
+    ) -> None:
         self.state = state
         self.syncer = Syncer(root, file_system)
         self.handles = Handles(root, self.syncer)
         self.staging_folder = parts[STAGING]
         self.staging = Staging(parts[STAGING], self.syncer, may_keep_open())
         self.trash = Trash(parts[TRASH], state, self.staging, self.syncer, hard_links=hard_links)
+        self.pins = Pins(parts[PINS], root, looker, hard_links=hard_links)
 
 
 class DiskMirror:
     """One mirror's target folder. Built by open() and peek().
 
-    What changes final names is for one thread at a time; stage(), purge() and all that only looks are for any.
+    What changes final names is for one thread at a time; stage(), purge(), pins and all that only looks are for any.
     """
 
     def __init__(
@@ -52,7 +56,6 @@ class DiskMirror:
     ) -> None:
         self.owner = owner
         self.traits = traits
-        self.pins_folder = parts.get(PINS)
         self._state = state
         self._parts = parts
         self._looker = Looker(root, inodes=has_inodes(file_system_of(root)))
@@ -100,7 +103,7 @@ class DiskMirror:
             owner = ownership.with_traits(root, state, parts[STAGING], owner)
             traits = owner.traits or assume_traits(root, owner.file_system)
             mirror = cls(root, state, parts, owner, traits, stack.pop_all())
-        mirror._opened = _Writing(root, state, parts, owner.file_system, traits.hard_links)
+        mirror._opened = _Writing(root, state, parts, owner.file_system, traits.hard_links, mirror._looker)
         return mirror
 
     @classmethod
@@ -160,6 +163,13 @@ class DiskMirror:
     def stat_local(self, path: RelPath) -> LocalEntry | None:
         """Return one name's lstat; None if it, or a folder above it, is not there."""
         return self._looker.stat(path)
+
+    def stat_open(self, path: RelPath) -> LocalStat | None:
+        """Open a file without following links and return its descriptor's stat; None when it is not there.
+
+        Raises: PathUnsafe, LocalIOError (it may not be read, or is no regular file).
+        """
+        return self._looker.stat_open(path)
 
     def hash_local(
         self, path: RelPath, *, past_page_cache: bool = False, durable: bool = False
@@ -392,6 +402,26 @@ class DiskMirror:
     def purge(self, batch: str) -> int:
         """Remove one batch of the trash; return the bytes freed."""
         return self._writing.trash.purge(batch)
+
+    # -- pins
+
+    def pin(
+        self, path: RelPath, expected: LocalStat, sha256: str, name: str, floor: Callable[[int], int]
+    ) -> LocalStat | None:
+        """Pin a file in `.syncd/pins/name` if its stat is `expected`; return the pin's stat, None when it is not."""
+        return self._writing.pins.pin(path, expected, sha256, name, floor)
+
+    def pin_stat(self, name: str, path: RelPath) -> LocalStat | None:
+        """Return the stat of a pin's file; None when the pin is gone."""
+        return self._writing.pins.stat(name, path)
+
+    def pin_names(self) -> list[str]:
+        """Return the names of all pins."""
+        return self._writing.pins.names()
+
+    def unpin(self, name: str) -> None:
+        """Remove one pin; safe to repeat."""
+        self._writing.pins.remove(name)
 
     # -- the manifest
 

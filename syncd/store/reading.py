@@ -23,6 +23,7 @@ from syncd.core.errors import CatalogueError
 from syncd.core.model import Fact, Intent, Partial, RelPath
 from syncd.store import schema
 from syncd.store.catalogue_reads import CatalogueReads, MirrorReads
+from syncd.store.looks import Looks
 from syncd.store.sql import Parameters, Reader, Row, connect_reader, primary_code, translated
 
 _ATTEMPTS = 5
@@ -62,8 +63,12 @@ class ReadonlyCatalogue(CatalogueReads):
         self.close()
 
 
-class ReadonlyMirrorCatalogue(MirrorReads):
+class ReadonlyMirrorCatalogue(Looks, MirrorReads):
     """ports.MirrorCatalogue for a dry run: whatever would write raises CatalogueError."""
+
+    def __init__(self, reader: Reader, mirror_id: int, name: str) -> None:
+        super().__init__(reader, mirror_id, name)
+        self._looks = reader
 
     def use_source(self, source_id: str) -> None:
         """Read fingerprints as the writer would leave them: another server's change times and file ids say nothing."""

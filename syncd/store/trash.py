@@ -48,13 +48,13 @@ class Trash:
         """
         folder, directory, free = self._place(batch, path)
         try:
-            if not (self._hard_links and _linked(source, name, folder, free)) and not _copied(
+            if not (self._hard_links and linked(source, name, folder, free)) and not _copied(
                 source, name, folder, free
             ):
                 os.rename(name, free, src_dir_fd=source, dst_dir_fd=folder)
             self.handles.touch(directory)
         except FileNotFoundError:
-            if _is_there(name, source):
+            if is_there(name, source):
                 raise  # it is the trash that vanished: the old version has no other place
 
     def move_in(self, source: int, name: str, path: RelPath, batch: str) -> None:
@@ -76,7 +76,7 @@ class Trash:
                 if error.errno not in _NO_FOLDER:
                     raise
                 continue  # a file (or a link, never followed) lies in the trash where a folder is needed
-            if not _is_there(name, folder):
+            if not is_there(name, folder):
                 return folder, directory, name
         raise PathCollision(f"{path} is in the trash batch {batch} too often", hint="syncd trash purge")
 
@@ -85,7 +85,7 @@ class Trash:
         above, name = paths.split(trashed.path)
         target = os.path.join(to, trashed.path)
         with folder_below(self._folder, f"{trashed.batch}/{above}".rstrip("/"), "restore") as source:
-            if source is None or not _is_there(name, source):
+            if source is None or not is_there(name, source):
                 raise PathCollision(
                     f"{trashed.path} is not in the trash batch {trashed.batch}", hint="syncd trash list"
                 )
@@ -216,7 +216,7 @@ def _stamp_ns(batch: str) -> int:
     return int(stamp.timestamp()) * 10**9
 
 
-def _is_there(name: str, folder: int) -> bool:
+def is_there(name: str, folder: int) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -224,7 +224,7 @@ def _is_there(name: str, folder: int) -> bool:
     return True
 
 
-def _linked(source: int, name: str, folder: int, free: str) -> bool:
+def linked(source: int, name: str, folder: int, free: str) -> bool:
     """Give a file or link a second name at `free`; False where the system will not."""
     try:
         os.link(name, free, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
@@ -251,7 +251,7 @@ def _copied(source: int, name: str, folder: int, free: str) -> bool:
         copy = os.open(free, CREATE, FILE_MODE, dir_fd=folder)
         try:
             try:
-                _fill(original, copy)
+                fill(original, copy)
                 os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
                 sync_descriptor(copy)
             finally:
@@ -264,7 +264,7 @@ def _copied(source: int, name: str, folder: int, free: str) -> bool:
     return True
 
 
-def _fill(original: int, copy: int) -> None:
+def fill(original: int, copy: int) -> None:
     """Share the blocks where the file system can, else copy the bytes."""
     if sys.platform == "linux":
         import fcntl
@@ -289,7 +289,7 @@ def _restore(source: int, name: str, folder: int) -> None:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            if _is_there(name, folder):
+            if is_there(name, folder):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
