@@ -12,6 +12,7 @@ SyncdError                 scope (what it stops), transient, exit_code, hint
 |                          PathUnsafe, PathCollision FILE; TargetUnusable PROCESS 2
 |- CatalogueError          PROCESS 15   CatalogueDamaged, CatalogueTooNew
 |- PublishFailed           RUN transient (the outbox keeps the row)
+|- LeaseRefused            FILE transient (too many leases, or their mirror is not kept at the moment)
 |- RunStopped              RUN 143 (the daemon ends; what has arrived is committed)
 
 Adapters translate foreign exceptions by one table in one place, always ``from exc``. Only the engine catches FILE,
@@ -254,6 +255,15 @@ class PublishFailed(SyncdError):
     scope = Scope.RUN
     transient = True
     reason = Reason.PUBLISH_FAILED
+
+
+class LeaseRefused(SyncdError):
+    """A lease cannot be given or looked at now: there are too many, or the daemon does not keep its mirror just now."""
+
+    scope = Scope.FILE
+    transient = True
+    exit_code = 3
+    reason = Reason.TOO_MANY_LEASES
 
 
 class RunStopped(SyncdError):

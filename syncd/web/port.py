@@ -6,29 +6,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
+from syncd.core.lease import Lease
 from syncd.core.resolution import Resolution
 
-
-class Lease(NamedTuple):
-    """One lease: a version of a file that stays as it is until `expires_at` (ISO 8601 UTC), whatever happens to it.
-
-    pinned_path: absolute, as this host sees it; pinned_rel: relative to the mirror's target, for containers.
-    """
-
-    lease_id: str
-    mirror: str
-    path: str
-    server_path: str
-    pinned_path: str
-    pinned_rel: str
-    size: int
-    sha256: str
-    generation: int
-    expires_at: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object of `POST /api/v1/leases` (DESIGN 4.5)."""
-        return self._asdict()
+__all__ = ["Errand", "Lease", "Sample", "Service"]
 
 
 class Errand(NamedTuple):
