@@ -91,6 +91,9 @@ class _Server:
         """Let it hang: connections are still made by the kernel, and nothing is answered."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while not _is_stopped(self.process.pid) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """Let it go on."""
@@ -125,6 +128,15 @@ class _Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait(STOP_TIMEOUT_S)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Say whether each thread has stopped: on a busy machine one may run for a while after SIGSTOP (proc(5), state)."""
+    tasks = Path(f"/proc/{pid}/task")
+    if not tasks.exists():
+        time.sleep(0.2)
+        return True
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir())
 
 
 class LookupdServer(_Server):
