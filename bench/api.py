@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.measure import BenchError
 from syncd.client.address import SocketAddress
-from syncd.client.api import ApiClient, Lease
+from syncd.client.api import ApiClient
+from syncd.core.lease import Lease
 from tests.support.fake_service import FakeService
 
 REACH_MS = 1.0

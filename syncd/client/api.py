@@ -12,44 +12,27 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 from syncd.client.address import SOCKET, Address, SocketAddress, TcpAddress, in_environment
 from syncd.client.errors import ApiRefused, ApiUnreachable
 from syncd.core.errors import ConfigError, SyncdError
 from syncd.core.reasons import Reason
-from syncd.core.resolution import Resolution, State
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what is loaded only where a daemon is asked: a worker's start must not wait for it
     from syncd.client.channel import Channel
+    from syncd.core.lease import Lease
+    from syncd.core.resolution import Resolution
 
-__all__ = ["SOCKET", "ApiClient", "ApiRefused", "ApiUnreachable", "Errand", "Events", "Lease", "SocketAddress",
-           "TcpAddress", "connect", "from_environment"]  # fmt: skip
+__all__ = ["SOCKET", "ApiClient", "ApiRefused", "ApiUnreachable", "Errand", "Events", "SocketAddress", "TcpAddress",
+           "connect", "from_environment"]  # fmt: skip
 
 TIMEOUT_S = 20.0
 """For a call that the daemon answers at once: it grants itself 5 s, and up to 10 s for a free thread."""
 CONNECT_S = 1.0
 POLL_MAX_S = 60.0
 EVENTS_MAX = 1000
-
-
-class Lease(NamedTuple):
-    """A version of a file that stays as it is until `expires_at` (ISO 8601 UTC), whatever happens to the file.
-
-    pinned_path: absolute, as the daemon's host sees it; pinned_rel: relative to the mirror's target, for containers.
-    """
-
-    lease_id: str
-    mirror: str
-    path: str
-    server_path: str
-    pinned_path: str
-    pinned_rel: str
-    size: int
-    sha256: str
-    generation: int
-    expires_at: str
 
 
 class Events(NamedTuple):
@@ -113,7 +96,7 @@ class ApiClient:
         timeout_s = min(timeout_s, POLL_MAX_S)
         query = urlencode({"since": since, "limit": limit, "timeout": timeout_s})
         answer = self._get(f"/api/v1/events?{query}", wait_s=timeout_s)
-        return _shaped(Events, answer)
+        return Events(**_fields(Events._fields, answer))
 
     def folder(self, mirror: str, path: str = "") -> dict[str, Any] | None:
         """Return what one folder holds and misses; None when there is no such mirror."""
@@ -138,12 +121,12 @@ class ApiClient:
         status, answer = self._ask("POST", "/api/v1/leases", wish, repeatable=False)
         if status == 409 and "state" in answer:
             return _resolution(answer)
-        return _shaped(Lease, _checked(status, answer))
+        return _lease(_checked(status, answer))
 
     def renew(self, lease_id: str, ttl_s: float) -> Lease | None:
         """Move the end of a lease; None when it is lost."""
         status, answer = self._ask("PUT", f"/api/v1/leases/{quote(lease_id, safe='')}", {"ttl_s": ttl_s})
-        return None if status == 404 else _shaped(Lease, _checked(status, answer))
+        return None if status == 404 else _lease(_checked(status, answer))
 
     def release(self, lease_id: str) -> bool | None:
         """End a lease; whether the pinned bytes were unchanged, None when it was lost."""
@@ -182,7 +165,7 @@ class ApiClient:
         status, answer = self._ask("GET", f"/api/v1/{kind}/{quote(errand_id, safe='')}")
         if status == 404:
             return None
-        found = _shaped(Errand, _checked(status, answer))
+        found = Errand(**_fields(Errand._fields, _checked(status, answer)))
         return found._replace(errors=tuple(found.errors))
 
     def approve(self, mirror: str, paths: Sequence[str]) -> dict[str, Any]:
@@ -212,7 +195,7 @@ class ApiClient:
         return self._opened().ask(method, target, body, timeout_s=timeout_s, repeatable=repeatable)
 
     def _opened(self) -> Channel:
-        from syncd.client.channel import Channel  # with json and socket: only where a daemon is asked
+        from syncd.client.channel import Channel
 
         with self._lock:
             if self._channel is None:
@@ -251,8 +234,6 @@ def from_environment(env: Mapping[str, str]) -> ApiClient | None:
 
 # --- answers ---------------------------------------------------------------------------------------------------------
 
-_Shape = TypeVar("_Shape", Lease, Events, Errand)
-
 
 def _checked(status: int, answer: dict[str, Any]) -> dict[str, Any]:
     """Return an answer that is no error. Raises: ConfigError, ApiRefused."""
@@ -284,7 +265,15 @@ def _reason(code: object) -> Reason | None:
     return None
 
 
+def _lease(answer: Mapping[str, Any]) -> Lease:
+    from syncd.core.lease import Lease
+
+    return Lease(**_fields(Lease._fields, answer))
+
+
 def _resolution(answer: Mapping[str, Any]) -> Resolution:
+    from syncd.core.resolution import Resolution, State
+
     try:
         return Resolution(
             state=State(answer["state"]),
@@ -306,10 +295,10 @@ def _resolution(answer: Mapping[str, Any]) -> Resolution:
         raise _misshapen(error) from error
 
 
-def _shaped(shape: type[_Shape], answer: Mapping[str, Any]) -> _Shape:
-    """Make a value of an answer; fields that a newer daemon adds are left out."""
+def _fields(names: Sequence[str], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return these fields of an answer; those that a newer daemon adds are left out."""
     try:
-        return shape(**{name: answer[name] for name in shape._fields})
+        return {name: answer[name] for name in names}
     except KeyError as error:
         raise _misshapen(error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import threading
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from syncd.client import api as client_api
 from syncd.client.address import SOCKET, SocketAddress
-from syncd.client.api import ApiClient, Lease, connect, from_environment
+from syncd.client.api import ApiClient, connect, from_environment
 from syncd.client.errors import ApiRefused, ApiUnreachable
 from syncd.core.errors import AlreadyRunning, ConfigError, DiskFull, PlanRefused, SourceUnavailable, SyncdError
+from syncd.core.lease import Lease
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.web import port
@@ -68,6 +71,19 @@ def test_metrics_are_prometheus_text(served: Served) -> None:
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=")
     assert b'syncd_mirror_files{mirror="Bhushanji",state="held"} 1.0' in body
+
+
+def test_the_page_and_all_its_files_are_served_without_a_token(served: Served) -> None:
+    status, headers, page = served.ask_tcp("GET", "/", Authorization="")
+    assert status == 200
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["content-security-policy"].startswith("default-src 'self';")
+    files = re.findall(rb'(?:src|href)="(/static/[^"]+)"', page)
+    assert files
+    for name in files:
+        status, headers, body = served.ask_tcp("GET", name.decode(), Authorization="")
+        assert (status, bool(body)) == (200, True)
+        assert served.ask_tcp("GET", name.decode(), If_None_Match=headers["etag"])[::2] == (304, b"")
 
 
 def test_folder(served: Served, api: ApiClient) -> None:
@@ -200,8 +216,8 @@ def test_a_lease_whose_caller_hung_up_is_released(served: Served) -> None:
     assert served.service.leases == 0
 
 
-def test_leases_of_server_and_client_have_the_same_fields() -> None:
-    assert port.Lease._fields == Lease._fields
+def test_errands_of_server_and_client_have_the_same_fields() -> None:
+    assert port.Errand._fields == client_api.Errand._fields
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,10 @@ def test_a_long_path_elsewhere_than_on_linux(tmp_path: Path, monkeypatch: pytest
         assert path == "/short"
     with pytest.raises(OSError, match="too long"), short_path(tmp_path / ("x" * 120)):
         pass
+
+
+def test_a_worker_that_starts_loads_little() -> None:
+    heavy = ["tornado", "http.client", "ssl", "asyncio", "sqlite3", "json", "socket", "syncd.core.resolution"]
+    code = f"import sys, syncd.client.api; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
