@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import syncd
-from bench import announcing, api, million, startup
+from bench import announcing, api, daemon, million, resolving, startup
 from bench.measure import BenchError
 from bench.peers import rclone_program
 from bench.row import Bench, say
@@ -29,7 +29,7 @@ SHARED_MEMORY = Path("/dev/shm")
 LONG_PATH = 40
 """The paths of smbd's sockets have to stay below 108 bytes."""
 RUNS = 5
-OTHERS = ("million", "startup", "api", "announce")
+OTHERS = ("million", "startup", "api", "resolve", "announce", "latency", "ensure", "idle")
 
 
 def main() -> int:
@@ -114,17 +114,47 @@ def _measure(
     elif name == "api":
         with tempfile.TemporaryDirectory(dir=output) as folder:
             results.api = api.measure(Path(folder), api.QUICK_CALLS if given.quick else api.CALLS)
+    elif name == "resolve":
+        counts = (resolving.QUICK_FILES, resolving.QUICK_CALLS) if given.quick else (resolving.FILES, resolving.CALLS)
+        with tempfile.TemporaryDirectory(dir=output) as folder:
+            results.resolved_files, results.resolved = counts[0], resolving.measure(Path(folder), *counts)
     elif name == "announce":
         count = announcing.QUICK_ANNOUNCEMENTS if given.quick else announcing.ANNOUNCEMENTS
         for kind in dict.fromkeys((output, disk)):
             with tempfile.TemporaryDirectory(dir=kind) as folder:
                 results.announced[_kind(kind)] = announcing.measure(Path(folder), given.runs, count)
+    elif name in ("latency", "ensure", "idle"):
+        _measure_daemon(name, results, given, corpora, output, disk)
     else:
         workload = _workload(name, given)
         if workload.on_disk and _kind(disk) == "tmpfs":
             results.skipped[name] = f"{disk.parent} is no disk; name a folder on one with --disk"
             return
         results.rows.append(bench.measure(workload))
+
+
+def _measure_daemon(
+    name: str, results: Results, given: argparse.Namespace, servers: Path, output: Path, disk: Path
+) -> None:
+    """Measure a row about `syncd run`. servers: a folder for its servers' files."""
+    if name == "latency":
+        with tempfile.TemporaryDirectory(dir=output) as folder:
+            changes = daemon.QUICK_CHANGES if given.quick else daemon.CHANGES
+            results.quantiles |= daemon.measure_latency(Path(folder), changes)
+    elif name == "idle":
+        files, seconds = (
+            (daemon.QUICK_IDLE_FILES, daemon.QUICK_IDLE_S) if given.quick else (daemon.IDLE_FILES, daemon.IDLE_S)
+        )
+        with tempfile.TemporaryDirectory(dir=servers) as folder, tempfile.TemporaryDirectory(dir=output) as target:
+            results.idle = daemon.measure_idle(Path(folder), Path(target), files, seconds)
+    else:
+        files, wishes = (
+            (daemon.QUICK_RUN_FILES, daemon.QUICK_WISHES) if given.quick else (daemon.RUN_FILES, daemon.WISHES)
+        )
+        for kind in dict.fromkeys((output, disk)):
+            with tempfile.TemporaryDirectory(dir=servers) as folder, tempfile.TemporaryDirectory(dir=kind) as target:
+                found = daemon.measure_ensure(Path(folder), Path(target), files, wishes)
+                results.quantiles[f"1 MB on demand during a run, target on {_kind(kind)}"] = found
 
 
 def _workload(name: str, given: argparse.Namespace) -> Workload:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.announcing import REACH_S, Announced
 from bench.api import Latency
+from bench.daemon import Idle, Quantiles
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
 from bench.row import BEST, Row
@@ -27,7 +28,11 @@ class Results:
     startup: dict[str, Series] = field(default_factory=dict)
     imports: dict[str, Imports] = field(default_factory=dict)
     api: dict[str, Latency] = field(default_factory=dict)
+    resolved: dict[str, Latency] = field(default_factory=dict)
+    resolved_files: int = 0
     announced: dict[str, Announced] = field(default_factory=dict)
+    quantiles: dict[str, Quantiles] = field(default_factory=dict)
+    idle: Idle | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +47,11 @@ class Results:
                 for name, each in self.imports.items()
             },
             "api": {name: each.as_json() for name, each in self.api.items()},
+            "resolved": {name: each.as_json() for name, each in self.resolved.items()},
+            "resolved_files": self.resolved_files,
             "announced": {kind: each.as_json() for kind, each in self.announced.items()},
+            "daemon": {name: each.as_json() for name, each in self.quantiles.items()},
+            "idle": None if self.idle is None else self.idle.as_json(),
             "skipped": self.skipped,
         }
 
@@ -56,9 +65,16 @@ class Results:
         if self.startup:
             parts.append(self._startup())
         if self.api:
-            parts.append(self._api())
+            parts.append(_latencies("the daemon's API over its Unix socket (milliseconds)", self.api))
+        if self.resolved:
+            title = f"resolve(), {self.resolved_files:,} files, at random (milliseconds)"
+            parts.append(_latencies(title, self.resolved))
         if self.announced:
             parts.append(self._announced())
+        if self.quantiles:
+            parts.append(self._quantiles())
+        if self.idle is not None:
+            parts.append(self._idle(self.idle))
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -133,21 +149,15 @@ class Results:
         ]
         return _table(head, body)
 
-    def _api(self) -> str:
-        head = [
-            "the daemon's API over its Unix socket (milliseconds)",
-            "p50",
-            "p99",
-            "worst",
-            "calls/s",
-            "p99 to reach",
-        ]
-        body = []
-        for name, each in self.api.items():
-            bar = "" if each.reach_ms is None else f"< {each.reach_ms:g}: {'reached' if each.reached else 'MISSED'}"
-            times = (f"{ms:.2f}" for ms in (each.p50_ms, each.p99_ms, each.worst_ms))
-            body.append([name, *times, f"{each.per_s:,.0f}", bar])
-        return _table(head, body)
+
+def _latencies(title: str, found: Mapping[str, Latency]) -> str:
+    head = [title, "p50", "p99", "worst", "calls/s", "p99 to reach"]
+    body = []
+    for name, each in found.items():
+        bar = "" if each.reach_ms is None else f"< {each.reach_ms:g}: {'reached' if each.reached else 'MISSED'}"
+        times = (f"{ms:.3f}" for ms in (each.p50_ms, each.p99_ms, each.worst_ms))
+        body.append([name, *times, f"{each.per_s:,.0f}", bar])
+    return _table(head, body)
 
 
 def _row_json(row: Row) -> dict[str, Any]:

@@ -139,4 +139,4 @@ def spellings_of(settings: MirrorSettings) -> Spellings:
     """Return the names under which a mirror's files are known."""
     url = settings.source
     share = "/".join(part for part in (url.share, url.folder.strip("/")) if part)
-    return Spellings(settings.name, str(settings.target), share, settings.aliases)
+    return Spellings(settings.name, str(settings.target), share, settings.aliases, url.host)

@@ -97,6 +97,7 @@ class SnapshotReader(Reader):
     def __init__(self, path: Path) -> None:
         self._frozen = False
         self._signature: tuple[int, ...] = ()
+        self._files = os.fspath(path), os.fspath(schema.companions(path)[0])  # as text: looked at for every read
         super().__init__(self._connect, path)
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
@@ -141,8 +142,9 @@ class SnapshotReader(Reader):
 
     def _look(self) -> tuple[int, ...]:
         """Return what tells one catalogue from another; where what is read is frozen, one state of it from another."""
-        file = _stat(self.path)
-        return (*file, *_stat(schema.companions(self.path)[0])) if self._frozen else file[:2]
+        catalogue, log = self._files
+        file = _stat(catalogue)
+        return (*file, *_stat(log)) if self._frozen else file[:2]
 
 
 class _Still(SnapshotReader):
@@ -155,7 +157,7 @@ class _Still(SnapshotReader):
         return rows
 
 
-def _stat(path: Path) -> tuple[int, int, int, int]:
+def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         found = os.stat(path)
     except FileNotFoundError:
