@@ -14,32 +14,11 @@ import pytest
 
 import worker_glue
 from tests.support.consumer import FIELDS, RUNS_TOPIC, TOPIC, Consuming
-from tests.support.daemon import Host, differing, files_in, same_shape, staged, trashed
+from tests.support.daemon import LONG_AGO, Host, differing, files_in, fill, put, same_shape, staged, trashed
 from tests.support.nsqd import NsqdServer, start_nsqd
 from tests.support.require import require
 from tests.support.smbd import SmbServer, start_smbd
 from tests.support.socat import start_socat
-
-LONG_AGO = 10**9
-NAMES = ("letter 1 .pdf", "two  spaces.PDF", "पत्र ३ .JPG", "a, b (copy).jpg", "-rf.jpg", "empty.jpg")
-
-
-def put(root: Path, path: str, content: bytes, at: int = LONG_AGO) -> None:
-    """Write a file of the source, changed long ago."""
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_bytes(content)
-    os.utime(root / path, (at, at))
-
-
-def fill(root: Path, count: int) -> list[str]:
-    """Write some files into a few folders; return their paths."""
-    made = []
-    for n in range(count):
-        name = NAMES[n % len(NAMES)]
-        path = f"set {n % 5}/pages/{n:03} {name}"
-        put(root, path, b"" if name == "empty.jpg" else f"page {n} ".encode() * (n + 1), LONG_AGO + n)
-        made.append(path)
-    return made
 
 
 @pytest.fixture(scope="module")

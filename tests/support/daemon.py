@@ -29,6 +29,8 @@ from tests.support.cli import COMMAND, TIMEOUT_S, Done, Syncd
 PATIENCE_S = 60.0
 ENDS_WITHIN_S = 10.0
 """What DESIGN promises of SIGTERM."""
+LONG_AGO = 10**9
+NAMES = ("letter 1 .pdf", "two  spaces.PDF", "पत्र ३ .JPG", "a, b (copy).jpg", "-rf.jpg", "empty.jpg")
 T = TypeVar("T")
 
 
@@ -56,10 +58,10 @@ class Host(Syncd):
         self.write()
 
     def write(self, text: str = "") -> None:
-        """Replace the configuration file as an editor does: whole."""
-        text = text or f'[host]\nstate_dir = "{self.state}"\n{self.host_table}\n' + self.tables
+        """Replace the configuration file as an editor does: whole. text: by this, whatever was added before."""
+        host = f'[host]\nstate_dir = "{self.state}"\n{self.host_table}\n'
         new = self.config.with_name("syncd.toml.new")
-        new.write_text(text + "".join(self.mirrors.values()))
+        new.write_text(text or host + self.tables + "".join(self.mirrors.values()))
         new.replace(self.config)
 
     def __call__(self, *words: str, timeout_s: float = TIMEOUT_S) -> Done:
@@ -250,7 +252,25 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, more]))}
 
 
-# --- what a target must look like ------------------------------------------------------------------------------------
+# --- builders, and what a target must look like ----------------------------------------------------------------------
+
+
+def put(root: Path, path: str, content: bytes, at: int = LONG_AGO) -> None:
+    """Write a file of the source, changed long ago."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(content)
+    os.utime(root / path, (at, at))
+
+
+def fill(root: Path, count: int) -> list[str]:
+    """Write some files into a few folders; return their paths."""
+    made = []
+    for n in range(count):
+        name = NAMES[n % len(NAMES)]
+        path = f"set {n % 5}/pages/{n:03} {name}"
+        put(root, path, b"" if name == "empty.jpg" else f"page {n} ".encode() * (n + 1), LONG_AGO + n)
+        made.append(path)
+    return made
 
 
 def files_in(root: Path) -> dict[str, bytes]:
