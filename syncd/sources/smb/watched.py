@@ -85,7 +85,7 @@ class WatchLane:
         now = time.monotonic()
         self._next_tick = now + TICK_S
         self._answers = 0
-        self._breath_at = now
+        self._breath_at = self._tell_at = now
         self._turn = 0
 
     # --- state
@@ -103,9 +103,14 @@ class WatchLane:
     @property
     def next_s(self) -> float:
         """How long advance() has nothing to do if nothing arrives."""
-        if self._due or self._to_open or self._to_check or self._to_ask or self._fresh or not self.begun:
+        busy = self._due or self._to_open or self._to_check or self._to_ask or self._fresh or self._has_news
+        if busy or not self.begun:
             return _BREATH_S
         return max(self._next_tick - time.monotonic(), 0.0)
+
+    @property
+    def _has_news(self) -> bool:
+        return self._everything or bool(self._changed)
 
     # --- asking
 
@@ -136,9 +141,11 @@ class WatchLane:
             self._tick(now)
 
     def take_hint(self) -> Hint | None:
-        """Return what changed since the last call; None where nothing did, or while watching has not begun."""
-        if not self.begun or not (self._everything or self._changed):
+        """Return what changed since the last hint; None where nothing did, too soon, or before watching has begun."""
+        now = time.monotonic()
+        if not (self.begun and self._has_news) or now < self._tell_at:
             return None
+        self._tell_at = now + _BREATH_S
         hint = Hint(None if self._everything else frozenset(self._changed))
         self._everything = False
         self._changed = set()
