@@ -20,11 +20,12 @@ from syncd.core.model import (
     RelPath,
     Unheld,
 )
-from syncd.core.paths import fold, join, split
+from syncd.core.paths import join, split
 from syncd.core.reasons import Reason
 from syncd.ports import Announcement, ClosedRun, HeldDirectory, Totals
 from syncd.store import outbox
 from syncd.store.findings import SqliteFindings
+from syncd.store.near import Near
 from syncd.store.sql import (
     CHUNK_ROWS,
     Reader,
@@ -39,10 +40,7 @@ from syncd.store.sql import (
 
 T = TypeVar("T")
 
-NEAR_NAMES = 3
 RECENT_CHANGES = 5_000
-RECENT_ANNOUNCEMENTS = 100_000
-"""How far back a rename is looked for: the feed has no index by path, and this takes some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,18 +284,8 @@ class MirrorReads:
             after = rows[-1][5]
 
     def near_names(self, path: RelPath) -> list[RelPath]:
-        """Return held paths that somebody who says `path` may mean, at most NEAR_NAMES, the likeliest first.
-
-        Its new name after a rename; the same but for case, spaces and Unicode form; the same basename elsewhere.
-        Costs one look-up for each directory of the mirror.
-        """
-        near: dict[RelPath, None] = {}
-        for candidate in self._near(path):
-            if candidate != path:
-                near[candidate] = None
-            if len(near) == NEAR_NAMES:
-                break
-        return list(near)
+        """Return held paths that somebody who says `path` may mean, at most three, the likeliest first."""
+        return Near(self._reader, self.id, lambda new: self.record(new) is not None).names(path)
 
     def close(self) -> None:
         """Do nothing: the catalogue that this belongs to is what is closed."""
@@ -327,36 +315,6 @@ class MirrorReads:
         while rows := self._reader.bulk(select, 2, (self.id, first, end, after)):
             yield from ((row[0], RelPath(row[1])) for row in rows)
             after = rows[-1][1]
-
-    def _near(self, path: RelPath) -> Iterator[RelPath]:
-        yield from self._renamed_to(path)
-        directory, name = split(path)
-        folded = _folded(directory), _folded(name)
-        for directory_id, candidate in self._directories(ROOT):
-            if _folded(candidate) == folded[0]:
-                held = (held for held, _ in self._records_in(directory_id) if _folded(held) == folded[1])
-                yield from (join(candidate, other) for other in held)
-        elsewhere = """SELECT d.path FROM directories AS d WHERE d.mirror_id = ? AND d.path <> ?
-                       AND EXISTS (SELECT 1 FROM records AS r WHERE r.directory_id = d.id AND r.name = ?)
-                       ORDER BY d.path LIMIT ?"""
-        rows = self._reader.rows(elsewhere, (self.id, directory, name, NEAR_NAMES))
-        yield from (join(other, name) for (other,) in rows)
-
-    def _renamed_to(self, path: RelPath) -> Iterator[RelPath]:
-        """Yield held paths that appeared with the same bytes in the run that removed `path`."""
-        recent = f"seq > (SELECT next_seq FROM feed) - {RECENT_ANNOUNCEMENTS}"
-        removed = self._reader.row(
-            f"SELECT run_id, sha256 FROM outbox WHERE {recent} AND mirror_id = ? AND path = ? AND event = ?"
-            " ORDER BY seq DESC LIMIT 1",
-            (self.id, path, FileEvent.REMOVED.value),
-        )
-        if removed is not None:
-            rows = self._reader.rows(
-                f"SELECT path FROM outbox WHERE {recent} AND mirror_id = ? AND run_id = ? AND sha256 = ? AND event = ?"
-                " ORDER BY seq LIMIT ?",
-                (self.id, *removed, FileEvent.READY.value, NEAR_NAMES),
-            )
-            yield from (RelPath(new) for (new,) in rows if self.record(new))
 
 
 class CatalogueReads:
@@ -489,11 +447,6 @@ def _partial(row: Row) -> Partial:
 def _unheld(row: Row) -> Unheld:
     path, reason, *rest = row
     return Unheld(RelPath(path), Reason(reason), *rest)
-
-
-def _folded(name: str) -> str:
-    """Return the form in which names that people mix up are equal: case, Unicode form, spaces."""
-    return "".join(fold(name).split())
 
 
 def _made(make: Callable[[Row], T], rows: Iterable[Row]) -> list[T]:
