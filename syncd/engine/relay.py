@@ -191,10 +191,12 @@ class Relay:
 
     def _send_again(self) -> None:
         """Send a batch of what nsqd may have forgotten, but for what has been announced anew since."""
-        chosen, self._again = self._again[:AGAIN_AT_ONCE], self._again[AGAIN_AT_ONCE:]
-        rows = self._outbox.still_newest(chosen, self._again_after)
+        again = self._again
+        rows = self._outbox.still_newest(again[:AGAIN_AT_ONCE], self._again_after)
         if rows:
             self._publish(self._topic, [self._file_ready(row) for row in rows])
+        if self._again is again:  # else there is a new connection, and all begins anew
+            self._again = again[AGAIN_AT_ONCE:]
 
     def _publish(self, topic: str, bodies: Sequence[bytes]) -> None:
         self._publisher.publish(topic, bodies)
