@@ -84,7 +84,13 @@ class Leasing:
 
     def _mirrors(self) -> Mapping[str, LeasedMirror]:
         return {
-            name: LeasedMirror(name, kept.keeping.target.use, kept.keeping.target.writing, kept.keeping.facts)
+            name: LeasedMirror(
+                name,
+                kept.keeping.target.use,
+                kept.keeping.target.writing,
+                kept.keeping.facts,
+                kept.settings.min_free.floor,
+            )
             for name, kept in list(self._daemon.kept.items())
         }
 

@@ -98,6 +98,7 @@ class Pins:
             try:
                 fill(original, copy)
                 os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
+                os.lseek(copy, 0, os.SEEK_SET)
                 digest = digest_of(copy)
             finally:
                 os.close(copy)
