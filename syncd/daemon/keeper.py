@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,7 @@ from syncd.engine.patrol import Cycle, Patrol
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions
 from syncd.engine.run import utc_text
-from syncd.engine.status import PAUSED_NOTE, is_paused
+from syncd.engine.status import FOR_EVER, PAUSED_NOTE, is_paused
 from syncd.engine.tending import Tending
 from syncd.engine.verify import Verification, Verifier
 from syncd.ports import Hint
@@ -87,6 +88,7 @@ class Keeper:
         self._bug = bug
         self._changed = threading.Condition()
         self._wishes: deque[RunErrand | VerifyErrand] = deque()
+        self._asked_for = False
         self._due = False
         self._due_at = float("inf")
         self._hinted: set[RelPath] = set()
@@ -118,8 +120,11 @@ class Keeper:
     def wish(self, errand: RunErrand | VerifyErrand) -> None:
         """A person asks for a run or a verification."""
         with self._changed:
-            self._wishes.append(errand)
-            self._changed.notify()
+            if not self._stopped:
+                self._wishes.append(errand)
+                self._changed.notify()
+                return
+        errand.fail(self.name, RunStopped("the daemon ends"))
 
     def hint(self, hint: Hint) -> None:
         """Something may have changed at the source."""
@@ -148,11 +153,18 @@ class Keeper:
             self._changed.notify()
 
     def pause(self, until: str) -> None:
-        """Do nothing by itself until then (ISO 8601 UTC, FOR_EVER), "": go on."""
+        """Do nothing by itself until then (ISO 8601 UTC, FOR_EVER), "": go on.
+
+        A run that goes on is ended, but for one that somebody asked for; afterwards it goes on where it was.
+        """
         self.keeping.facts.set_note(PAUSED_NOTE, until)
         with self._changed:
             self.paused_until = until
+            ended = self.paused and self.current is not None and not self._asked_for
+            self._due = self._due or ended
             self._changed.notify()
+        if ended:
+            self.stop_run(RunStopped(f"{self.name}: paused"))
 
     @property
     def paused(self) -> bool:
@@ -164,7 +176,7 @@ class Keeper:
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self.stop_run(RunStopped(f"{self.name}: the daemon was asked to stop"))
+        self.keeping.end(RunStopped(f"{self.name}: the daemon was asked to stop"))
 
     def stop(self, wait_s: float) -> bool:
         """End what goes on; return whether it ended in time."""
@@ -243,10 +255,19 @@ class Keeper:
         return None
 
     def _wait_s(self, now: float) -> float:
+        if self.paused:
+            return self._until_resumed_s()
         times = [60.0, self._due_at - now]
         if self._hinted:
             times.append(self._hinted_at + DEBOUNCE_S - now)
         return max(min(times), 0.001)
+
+    def _until_resumed_s(self) -> float:
+        """Return how long the pause lasts; a minute at most, since the clock may be set meanwhile."""
+        if self.paused_until == FOR_EVER:
+            return 60.0
+        left_s = datetime.fromisoformat(self.paused_until).timestamp() - self._now_ns() / 1e9
+        return min(max(left_s, 0.05), 60.0)
 
     # -- runs
 
@@ -301,6 +322,7 @@ class Keeper:
         self._told(self, report)
 
     def _carry_out(self, errand: RunErrand | VerifyErrand) -> None:
+        self._asked_for = True
         try:
             if isinstance(errand, RunErrand):
                 self._carry_out_run(errand)
@@ -309,6 +331,8 @@ class Keeper:
         except BaseException as error:
             errand.fail(self.name, error)
             raise
+        finally:
+            self._asked_for = False
 
     def _carry_out_run(self, errand: RunErrand) -> None:
         self.keeping.logins.forgive()
@@ -388,7 +412,8 @@ class Keeper:
     # -- verification in the background
 
     def _gives_way(self) -> bool:
-        return self._stopped or self.demand.busy or bool(self._wishes or self._due or self._hinted or self._local)
+        waiting = self._wishes or self._due or self._hinted or self._local
+        return self._stopped or self.paused or self.demand.busy or bool(waiting)
 
     def _patrol(self) -> None:
         if not self.keeping.mirror.verify_days or self._gives_way() or self.keeping.logins.refused:

@@ -43,12 +43,19 @@ class Keeping(Verifying):
         self.logins = Logins(mirror.password.reveal if mirror.password is not None else None)
         self.target = OpenTarget(mirror.target, self._open)
         self.run: MirrorRun | None = None
+        self._ending: SyncdError | None = None
         self._together = Sharing(self.target.writing, yielding)
 
     def open_source(self) -> Source:
         """Build the source, unless its login was refused just now. Raises SourceAuthFailed."""
         self.logins.check()
         return self._source_of(self.mirror)
+
+    def end(self, error: SyncdError) -> None:
+        """End the run that goes on, with `error`, and every later one at once. From any thread."""
+        self._ending = error
+        if self.run is not None:
+            self.run.stop(error)
 
     def execute_run(
         self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False
@@ -102,3 +109,5 @@ class Keeping(Verifying):
 
     def _begins(self, run: MirrorRun) -> None:
         self.run = run
+        if self._ending is not None:
+            run.stop(self._ending)
