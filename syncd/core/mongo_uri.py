@@ -21,6 +21,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
 _RESERVED = '@:/?#[]%" '
 _SECRET_OPTIONS = re.compile(r"pass|token|propert|secret", re.IGNORECASE)
+_DATABASE_BYTES_MAX, _NOT_IN_DATABASE = 63, '/\\. "$*<>:|?\0'
+"""https://www.mongodb.com/docs/manual/reference/limits/, "Naming Restrictions" """
 _NAMES = {" ": "space", '"': "quotation mark"}
 
 
@@ -193,6 +195,9 @@ def _meaning(uri: MongoUri) -> list[Trouble]:
         found.append(Trouble(seen, "add authSource=admin", fatal=False))
     if not uri.database:
         found.append(Trouble(f"it names no database; {DATABASE} is used", f"write /{DATABASE} after the port", False))
+    if len(uri.database.encode()) > _DATABASE_BYTES_MAX or any(c in uri.database for c in _NOT_IN_DATABASE):
+        seen = "what stands after the port cannot be the name of a database"
+        found.append(Trouble(seen, f"write /{DATABASE} there, and options behind a ?"))
     if len(uri.hosts) > 1:
         refused = uri.option("directConnection").lower() == "true"
         seen = f"it names {len(uri.hosts)} servers; behind a proxy there is one, and only the first is looked at"

@@ -31,6 +31,7 @@ _Client = MongoClient[dict[str, Any]]
 APP_NAME = "syncd"
 REFUSED_FOR_S = 3_600.0
 """A refused login is not tried again for so long, unless the secret changes."""
+GOODBYE_S = 0.5
 _MONITOR_EVERY_MS = 60_000
 
 
@@ -114,29 +115,36 @@ class Link:
         if waiting is not None:
             with suppress(InvalidStateError):
                 waiting.set_exception(RegistryAway("the registry was closed"))
-        self._give_up()
+        client = self._detach()
+        if client is not None:  # it says good-bye to the server, which may not be there any more
+            closing = threading.Thread(target=client.close, name="registry-close", daemon=True)
+            closing.start()
+            closing.join(GOODBYE_S)
 
     def _run(self, work: Callable[[Documents], T], outcome: Future[T]) -> None:
+        spent: _Client | None = None
         with suppress(InvalidStateError):  # close() was quicker
             try:
                 result = self._attempt(work)
             except BaseException as error:  # noqa: BLE001  (it is raised where the call waits)
-                self._give_up()
+                spent = self._detach()
                 outcome.set_exception(error)
             else:
                 outcome.set_result(result)
         if self._closed:
-            self._give_up()
+            spent = self._detach() or spent
+        if spent is not None:
+            spent.close()
 
     def _attempt(self, work: Callable[[Documents], T]) -> T:
         client = self._client or self._connect()
         with translated(lambda: self._place), pymongo.timeout(self._patience.call_s):
             return work(client[self._database])
 
-    def _give_up(self) -> None:
+    def _detach(self) -> _Client | None:
+        """Take the client out of use, to be closed by somebody who may wait."""
         client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        return client
 
     # --- connecting
 
@@ -225,6 +233,7 @@ class Link:
             "serverSelectionTimeoutMS": connect_ms,
             "connectTimeoutMS": connect_ms,
             "timeoutMS": call_ms,
+            "socketTimeoutMS": call_ms,  # the driver's good-bye knows no timeoutMS
             **({"directConnection": True} if direct else {}),
         }
 

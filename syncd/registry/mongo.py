@@ -94,7 +94,6 @@ class MongoRegistry:
 
     def record(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
         waiting = list(_newest(host_id, entries).items())
-        self._index(bool(waiting))
         while waiting:
             batch, waiting = waiting[: self._batch], waiting[self._batch :]
             self._write([update for each in batch for update in _guarded(host_id, *each)])
@@ -157,9 +156,16 @@ class MongoRegistry:
 
     def _write(self, requests: list[UpdateOne | DeleteOne]) -> None:
         """Write one bulk, and let the next be as large as goes quickly."""
+
+        def work(db: Documents) -> None:
+            if self._indexed_at != self._link.connections:  # anew: somebody may have dropped the collection
+                db[FILES].create_index([("server_path", 1)])
+                self._indexed_at = self._link.connections
+            db[FILES].bulk_write(requests, ordered=False)
+
         began = time.monotonic()
         try:
-            self._link.call(lambda db: db[FILES].bulk_write(requests, ordered=False))
+            self._link.call(work)
         except RegistryAway:
             self._batch = max(1, self._batch // 4)
             raise
@@ -168,12 +174,6 @@ class MongoRegistry:
             self._batch = max(1, self._batch // 2)
         elif took < QUICK_S:
             self._batch = min(BATCH_MAX, self._batch * 2)
-
-    def _index(self, needed: bool) -> None:
-        """Have the one index there is made, once a connection: somebody may have dropped the collection."""
-        if needed and (not self._indexed_at or self._indexed_at != self._link.connections):
-            self._link.call(lambda db: db[FILES].create_index([("server_path", 1)]))
-            self._indexed_at = self._link.connections
 
 
 _STALE_AFTER = timedelta(seconds=doc.STALE_AFTER_S)

@@ -53,6 +53,7 @@ def test_the_form_that_works_is_left_alone() -> None:
         ("mongodb://u:@h/d?authSource=admin", "the password is empty", "USER:PASSWORD", Level.WARN),
         ("mongodb://u:ab@h/d", "authSource is missing", "add authSource=admin", Level.WARN),
         ("mongodb://u:ab@h/", "it names no database; gvpocr is used", "write /gvpocr", Level.WARN),
+        ("mongodb://u:ab@h/a%20b?authSource=admin", "cannot be the name of a database", "write /gvpocr", Level.FAIL),
         ("mongodb://u:ab@h?authSource=admin", "there is no / before the ?", "HOST:PORT/DATABASE?OPTIONS", Level.FAIL),
         ("mongodb://u:ab@h,i/d?authSource=admin", "it names 2 servers", "name one server", Level.WARN),
         ("mongodb://u:ab@h:99999/d", "no HOST:PORT can be made out", "HOST:27017", Level.FAIL),
