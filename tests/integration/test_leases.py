@@ -18,96 +18,17 @@ from typing import Any
 
 import pytest
 
-from syncd.app.wiring import spellings_of
-from syncd.config.settings import MirrorSettings
 from syncd.core.errors import DiskFull, LeaseRefused, TargetMissing
-from syncd.core.filters import Filters
-from syncd.core.lease import Lease
 from syncd.core.model import RelPath
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
-from syncd.daemon.keeping import Keeping
 from syncd.engine import leasing
-from syncd.engine.leasing import LeasedMirror, Leases
-from syncd.engine.report import Report
-from syncd.engine.resolving import KnownMirror, Resolver
-from syncd.engine.rules import RunOptions
-from syncd.sources.memory import MemorySource
-from syncd.store.catalogue import Catalogue
 from syncd.store.leases import SqliteLeases, boot_id
-from syncd.store.state import StateDirectory
+from tests.support.desk import Desk
 from tests.support.world import World
 
 FILES = {"hin/Patra 3 .JPG": b"first version", "eng/x.pdf": b"pdf", "empty": b"", "पत्र.jpg": "हिंदी".encode()}
 PATH = "M/hin/Patra 3 .JPG"
-BOOT = "boot-1"
-
-
-class Desk:
-    """What a daemon has of one mirror, without its threads: runs, the resolver and leases. `now` is the leases' clock.
-
-    With never_run the state directory is new, and no target has been made.
-    """
-
-    def __init__(self, world: World, boot: str = BOOT) -> None:
-        self.world = world
-        self.now = 0.0
-        self.suspected: list[str] = []
-        state = StateDirectory.open(world.state, create=True)
-        self.catalogue = Catalogue.open(state.catalogue, app_version="test")
-        settings = world.settings
-        self.mirror: MirrorSettings = settings.mirrors[0]
-        self.keeping = Keeping(
-            settings,
-            self.mirror,
-            state.host("test"),
-            self.catalogue,
-            clock=world.clock,
-            source_of=self._source,
-            yielding=lambda: False,
-        )
-        target, facts = self.keeping.target, self.keeping.facts
-        known = KnownMirror(
-            "M", spellings_of(self.mirror), facts, Filters().rule_for, target.use, str(self.mirror.target)
-        )
-        self.resolver = Resolver([known], lambda mirror, path: self.suspected.append(path))
-        self.kept = {"M": LeasedMirror("M", target.use, target.writing, facts)}
-        self.leases = Leases(
-            SqliteLeases(self.catalogue),
-            lambda: self.kept,
-            self.resolver.resolve,
-            lambda: int(1_700_000_000_000 + self.now * 1000),
-            boot,
-            monotonic=lambda: self.now,
-        )
-
-    def _source(self, _: object) -> MemorySource:
-        self.world.source._closed = False
-        return self.world.source
-
-    def run(self) -> None:
-        report = Report("M", f"run-{os.urandom(4).hex()}")
-        self.keeping.execute_run(RunOptions(), report)
-        assert report.error is None
-
-    def lease(self, path: str = PATH, ttl_s: float = 60.0) -> Lease:
-        found = self.leases.lease(path, ttl_s)
-        assert isinstance(found, Lease), found
-        return found
-
-    @property
-    def pins_folder(self) -> Path:
-        return self.world.target / ".syncd" / "pins"
-
-    def pins(self) -> set[str]:
-        return {path.name for path in self.pins_folder.iterdir()}
-
-    def journalled(self) -> dict[str, str]:
-        return {lease.lease_id: lease.pin for lease in SqliteLeases(self.catalogue).load()}
-
-    def close(self) -> None:
-        self.keeping.target.close()
-        self.catalogue.close()
 
 
 @pytest.fixture
@@ -153,7 +74,7 @@ def test_a_lease_pins_the_version_that_is_held(desk: Desk, path: str) -> None:
 
 
 def test_leases_of_one_version_share_a_pin_that_goes_with_the_last(desk: Desk) -> None:
-    first, second, other = desk.lease(), desk.lease(), desk.lease("M/eng/x.pdf")
+    first, second, other = desk.lease(PATH), desk.lease(PATH), desk.lease("M/eng/x.pdf")
     assert first.pinned_path == second.pinned_path != other.pinned_path
     assert first.lease_id != second.lease_id
     assert desk.leases.counts() == {"count": 3, "pins": 2}
@@ -190,10 +111,10 @@ def test_a_mirror_that_no_run_has_made_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_lease_holds_while_the_file_is_replaced(desk: Desk) -> None:
-    old = desk.lease()
+    old = desk.lease(PATH)
     desk.world.source.put("hin/Patra 3 .JPG", b"second version")
     desk.run()
-    new = desk.lease()
+    new = desk.lease(PATH)
     assert Path(old.pinned_path).read_bytes() == b"first version"
     assert Path(new.pinned_path).read_bytes() == b"second version"
     assert old.generation < new.generation
@@ -203,7 +124,7 @@ def test_a_lease_holds_while_the_file_is_replaced(desk: Desk) -> None:
 
 
 def test_a_lease_holds_while_the_file_is_retired_and_its_trash_purged(desk: Desk) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     desk.world.source.remove("hin/Patra 3 .JPG")
     desk.run()
     desk.run()
@@ -217,7 +138,7 @@ def test_a_lease_holds_while_the_file_is_retired_and_its_trash_purged(desk: Desk
 
 
 def test_a_file_that_changed_under_ocr_is_told_and_its_pin_shared_no_more(desk: Desk) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     Path(lease.pinned_path).write_bytes(b"edited in place")
     found = desk.leases.lease(PATH, 60)
     assert isinstance(found, Resolution)
@@ -228,9 +149,9 @@ def test_a_file_that_changed_under_ocr_is_told_and_its_pin_shared_no_more(desk: 
 
 
 def test_a_pin_that_somebody_removed_is_a_lease_lost(desk: Desk) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     shutil.rmtree(Path(lease.pinned_path).parent)
-    again = desk.lease()
+    again = desk.lease(PATH)
     assert again.pinned_path != lease.pinned_path
     assert desk.leases.renew(lease.lease_id, 60) is None
     assert desk.leases.release(lease.lease_id) is None
@@ -250,7 +171,7 @@ def test_a_file_that_is_replaced_between_the_look_and_the_pin_is_leased_as_it_is
         real(*arguments, **folders)
 
     monkeypatch.setattr(os, "link", link)
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     assert Path(lease.pinned_path).read_bytes() == b"second version"
     assert lease.sha256 == hashlib.sha256(b"second version").hexdigest()
     assert len(desk.pins()) == 1
@@ -277,14 +198,14 @@ def test_a_link_in_the_place_of_a_file_or_folder_is_never_pinned(desk: Desk, tmp
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
 def test_without_hard_links_a_verified_copy_is_pinned(desk: Desk, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     no_links(monkeypatch, code)
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     pinned, held = Path(lease.pinned_path), desk.world.target / "hin/Patra 3 .JPG"
     assert pinned.read_bytes() == b"first version"
     assert pinned.stat().st_ino != held.stat().st_ino
     assert pinned.stat().st_mtime_ns == held.stat().st_mtime_ns
-    assert desk.lease().pinned_path == lease.pinned_path
+    assert desk.lease(PATH).pinned_path == lease.pinned_path
     pinned.write_bytes(b"edited in place")
-    fresh = desk.lease()
+    fresh = desk.lease(PATH)
     assert Path(fresh.pinned_path).read_bytes() == b"first version"
     assert desk.leases.release(lease.lease_id) is False
     assert desk.leases.release(fresh.lease_id) is True
@@ -315,7 +236,7 @@ def test_a_copy_respects_the_free_space_floor(desk: Desk, monkeypatch: pytest.Mo
 
 
 def test_a_lease_ends_with_its_time_and_is_kept_by_renewing_it(desk: Desk) -> None:
-    short, kept = desk.lease(ttl_s=10), desk.lease("M/eng/x.pdf", ttl_s=10)
+    short, kept = desk.lease(PATH, ttl_s=10), desk.lease("M/eng/x.pdf", ttl_s=10)
     desk.now = 9
     renewed = desk.leases.renew(kept.lease_id, 30)
     assert renewed is not None
@@ -335,7 +256,7 @@ def test_a_lease_ends_with_its_time_and_is_kept_by_renewing_it(desk: Desk) -> No
 
 @pytest.mark.parametrize(("asked", "given"), [(0.0, 1.0), (-5.0, 1.0), (1e9, 3600.0), (float("nan"), 1.0)])
 def test_a_lease_lasts_from_a_second_to_an_hour(desk: Desk, asked: float, given: float) -> None:
-    desk.lease(ttl_s=asked)
+    desk.lease(PATH, ttl_s=asked)
     desk.now = given - 0.5
     assert desk.leases.expire() == 0
     desk.now = given + 0.5
@@ -343,7 +264,7 @@ def test_a_lease_lasts_from_a_second_to_an_hour(desk: Desk, asked: float, given:
 
 
 def test_after_sleep_every_lease_has_its_time_again(desk: Desk) -> None:
-    lease = desk.lease(ttl_s=60)
+    lease = desk.lease(PATH, ttl_s=60)
     desk.now = 30_000
     desk.leases.woke()
     assert desk.leases.expire() == 0
@@ -355,18 +276,18 @@ def test_after_sleep_every_lease_has_its_time_again(desk: Desk) -> None:
 @pytest.mark.parametrize("bound", ["MAX_LEASES", "MAX_OF_ONE_PATH"])
 def test_there_are_only_so_many(desk: Desk, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     monkeypatch.setattr(leasing, bound, 3)
-    taken = [desk.lease() for _ in range(3)]
+    taken = [desk.lease(PATH) for _ in range(3)]
     with pytest.raises(LeaseRefused, match="3 leases"):
         desk.leases.lease(PATH, 60)
     assert desk.leases.release(taken[0].lease_id) is True
-    assert desk.lease()
+    assert desk.lease(PATH)
 
 
 # --- the daemon comes and goes
 
 
 def test_leases_survive_a_restart_of_the_daemon_with_their_time_again(desk: Desk) -> None:
-    first, second = desk.lease(ttl_s=60), desk.lease(ttl_s=60)
+    first, second = desk.lease(PATH, ttl_s=60), desk.lease(PATH, ttl_s=60)
     desk.close()
     later = Desk(desk.world)
     later.leases.sweep()
@@ -375,7 +296,7 @@ def test_leases_survive_a_restart_of_the_daemon_with_their_time_again(desk: Desk
     assert later.leases.expire() == 0
     assert later.leases.release(first.lease_id) is True
     assert Path(second.pinned_path).read_bytes() == b"first version"
-    assert later.lease().pinned_path == second.pinned_path
+    assert later.lease(PATH).pinned_path == second.pinned_path
     later.now = 200
     assert later.leases.expire() == 2
     assert later.pins() == set()
@@ -384,7 +305,7 @@ def test_leases_survive_a_restart_of_the_daemon_with_their_time_again(desk: Desk
 
 @pytest.mark.parametrize("boot", ["boot-2", ""])
 def test_leases_do_not_survive_a_restart_of_the_machine(desk: Desk, boot: str) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     desk.close()
     later = Desk(desk.world, boot)
     later.leases.sweep()
@@ -398,7 +319,7 @@ def test_this_start_of_the_machine_is_told_from_others() -> None:
 
 
 def test_the_journal_keeps_every_number_a_file_may_have(desk: Desk) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     (kept,) = SqliteLeases(desk.catalogue).load()
     odd = kept._replace(lease_id="odd", local=kept.local._replace(inode=2**64 - 1))
     SqliteLeases(desk.catalogue).add(odd)
@@ -407,7 +328,7 @@ def test_the_journal_keeps_every_number_a_file_may_have(desk: Desk) -> None:
 
 
 def test_what_no_lease_knows_is_swept_and_no_link_followed(desk: Desk, tmp_path: Path) -> None:
-    lease = desk.lease()
+    lease = desk.lease(PATH)
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").write_bytes(b"not ours")
     (desk.pins_folder / "deep" / "er").mkdir(parents=True)
@@ -421,7 +342,7 @@ def test_what_no_lease_knows_is_swept_and_no_link_followed(desk: Desk, tmp_path:
 
 
 def test_a_target_that_is_unplugged_loses_no_lease(desk: Desk, tmp_path: Path) -> None:
-    lease, other = desk.lease(), desk.lease("M/eng/x.pdf")
+    lease, other = desk.lease(PATH), desk.lease("M/eng/x.pdf")
     desk.world.target.rename(tmp_path / "unplugged")
     found = desk.leases.lease(PATH, 60)
     assert isinstance(found, Resolution)
@@ -518,7 +439,7 @@ def after(place: Any, name: str) -> None:
 def be_killed(base: Path, point: str) -> None:
     desk = Desk(World(base))
     if point in ("before strike", "struck", "pin emptied"):
-        lease = desk.lease()
+        lease = desk.lease(PATH)
         arm = {
             "before strike": lambda: before(SqliteLeases, "remove"),
             "struck": lambda: after(SqliteLeases, "remove"),
