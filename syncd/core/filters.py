@@ -46,6 +46,17 @@ class Filters:
             return _DEFAULTS.match(name) is not None
         return self._exclude.match_file(path + "/")
 
+    def drops(self, path: RelPath) -> bool:
+        """Say whether a file is left out, by itself or by a folder above it."""
+        names = path.split("/")
+        at = 0
+        for name in names[:-1]:
+            at += len(name)
+            if self.drops_folder(RelPath(path[:at]), name):
+                return True
+            at += 1
+        return self.drops_file(path, names[-1])
+
     def rule_for(self, path: RelPath) -> str:
         """Return the pattern that leaves this file out, by itself or by a folder above it; "" when none does."""
         spec = self._exclude or _spec(self._exclude_lines)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from syncd.core import paths
@@ -38,6 +39,7 @@ NOT_NOW = frozenset(
 )
 """Why a listed file is not held, where it is the source or the target that cannot be asked."""
 
+_RANK = itemgetter(0)
 _VETOED = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store|Thumbs\.db)(?:/|$)")
 
 
@@ -246,7 +248,7 @@ def _not_held(candidate: Candidate, reason: Reason) -> Resolution:
 def _probe(readings: Sequence[Reading], asked: Asked) -> Candidate | Resolution | None:
     """Return what these readings mean; None when none of them was listed, in mirrors that all have been."""
     unlisted = folder = None
-    for _, group in groupby(readings, key=lambda reading: reading.rank):
+    for _, group in groupby(readings, key=_RANK):
         found = [Candidate(mirror, path, asked.look(mirror, path)) for _, mirror, path in group]
         files = [each for each in found if each.look.file and each.path]
         if files:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -31,6 +32,7 @@ _ROOTS = ("app", "data")
 """Folders under which the existing workers see the collections: /app/NAME, /data/NAME."""
 
 _RELATIVE, _WILD, _KNOWN = 0, 1, 2
+_RANK = itemgetter(0)
 
 
 class Spellings(NamedTuple):
@@ -139,7 +141,7 @@ class SpellingTable:
 
     def __init__(self, mirrors: Sequence[Spellings]) -> None:
         self.mirrors = tuple(mirrors)
-        self._names = frozenset(mirror.mirror for mirror in mirrors)
+        self._names = {mirror.mirror: None for mirror in mirrors}
         self._local: dict[str, list[_Prefix]] = {}
         self._served: dict[str, list[_Prefix]] = {}
         for prefix in (prefix for mirror in mirrors for prefix in _prefixes_of(mirror)):
@@ -162,10 +164,11 @@ class SpellingTable:
         if absolute and host is None and parts and parts[0] in _ROOTS:
             inside, absolute = parts[1:], False
         if not absolute:
-            for mirror in self.mirrors:
-                found.setdefault((mirror.mirror, "/".join(inside)), _RELATIVE)
+            path = "/".join(inside)
+            for name in self._names:
+                found.setdefault((name, path), _RELATIVE)
         readings = [Reading(rank, mirror, RelPath(path)) for (mirror, path), rank in found.items()]
-        readings.sort(key=lambda reading: -reading.rank)
+        readings.sort(key=_RANK, reverse=True)
         return Readings(readings, absolute, inside, crowded)
 
     def _known(self, parts: tuple[str, ...], host: str | None, found: dict[tuple[str, str], int]) -> None:
@@ -183,7 +186,7 @@ class SpellingTable:
 
     def _wild(self, parts: Sequence[str], found: dict[tuple[str, str], int]) -> bool:
         """Read any prefix that ends in a mirror's name; False when there are too many."""
-        if self._names.isdisjoint(parts):
+        if self._names.keys().isdisjoint(parts):
             return True
         for at, part in enumerate(parts):
             if part in self._names:
@@ -216,14 +219,15 @@ def _rank(prefix: Sequence[str]) -> int:
 
 def _parse(text: str) -> tuple[str | None, tuple[str, ...], bool]:
     """Return (server or None, components, whether it is absolute). file:// of this host has no server."""
-    url = _URL.match(text)
-    if url is not None:
-        host = _host(url.group(2))
-        local = url.group(1).lower() == "file" and host in ("", "localhost")
-        return None if local else host, _components(text[url.end() :]), True
-    unc = _UNC.match(text)
-    if unc is not None:
-        return _host(unc.group(1)), _components(text[unc.end() :]), True
+    if "//" in text:
+        url = _URL.match(text)
+        if url is not None:
+            host = _host(url.group(2))
+            local = url.group(1).lower() == "file" and host in ("", "localhost")
+            return None if local else host, _components(text[url.end() :]), True
+        unc = _UNC.match(text)
+        if unc is not None:
+            return _host(unc.group(1)), _components(text[unc.end() :]), True
     return None, _components(text), text.startswith("/") or _DRIVE.match(text) is not None
 
 

@@ -101,7 +101,7 @@ def _known(kept: KeptMirror) -> KnownMirror:
         settings.name,
         spellings_of(settings),
         kept.keeping.facts,
-        Filters(settings.include, settings.exclude).rule_for,
+        Filters(settings.include, settings.exclude).drops,
         kept.keeping.target.use,
         str(settings.target),
     )

@@ -52,14 +52,14 @@ class OpenMirror(Protocol):
 class KnownMirror(NamedTuple):
     """One mirror, as the resolver sees it.
 
-    excluded_by: the pattern that leaves a path out, "" when none does. use: gives the open folder for the length of a
-    block; raises TargetMissing and the like. target: where the folder is, absolute.
+    excludes: says whether the configuration leaves a path out. use: gives the open folder for the length of a block;
+    raises TargetMissing and the like. target: where the folder is, absolute.
     """
 
     name: str
     spellings: Spellings
     facts: Facts
-    excluded_by: Callable[[RelPath], str]
+    excludes: Callable[[RelPath], bool]
     use: Callable[[], AbstractContextManager[OpenMirror]]
     target: str
 
@@ -144,7 +144,7 @@ class Resolver:
 
     def excludes(self, mirror: str, path: RelPath) -> bool:
         """Say whether the configuration leaves a path out."""
-        return bool(self._mirrors[mirror].excluded_by(path))
+        return self._mirrors[mirror].excludes(path)
 
     def fault_above(self, mirror: str, path: RelPath) -> Unheld | None:
         """Return why a folder above a path was not listed."""

@@ -48,3 +48,18 @@ def test_the_rule_that_leaves_a_file_out_is_named() -> None:
     assert filters.rule_for(RelPath("a/.DS_Store")) == ".DS_Store"
     assert filters.rule_for(RelPath("a/x.pdf")) == "not matched by include = *.jpg"
     assert filters.rule_for(RelPath("a/x.jpg")) == ""
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(),
+        Filters(exclude=["old/", "*.tmp", "!keep.tmp", "/top.jpg", "!.DS_Store"]),
+        Filters(include=["*.jpg", "a/**/*.pdf"], exclude=["**/drafts"]),
+    ],
+)
+def test_drops_says_whether_there_is_such_a_rule(filters: Filters) -> None:
+    names = ["x.jpg", "x.pdf", "x.tmp", "keep.tmp", "top.jpg", ".DS_Store", "._x", "Thumbs.db", ".syncd", "drafts"]
+    folders = ["", "a/", "old/", "a/old/b/", "._a/", "a/.syncd/", "a/drafts/c/", "Thumbs.db/", "~$a/b/"]
+    for path in (RelPath(folder + name) for folder in folders for name in names):
+        assert filters.drops(path) is bool(filters.rule_for(path)), path
