@@ -6,7 +6,6 @@ Everything is real: smbd, nsqd behind socat, `syncd run` as a process of its own
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import worker_glue
 from bench.measure import BenchError
@@ -33,7 +33,7 @@ READY_S = 300.0
 ARRIVE_S = 30.0
 CHANGES, QUICK_CHANGES = 40, 3
 WISHES, QUICK_WISHES = 30, 3
-RUN_FILES, QUICK_RUN_FILES = 10_000, 300
+RUN_FILES, QUICK_RUN_FILES = 10_000, 2_000
 IDLE_FILES, QUICK_IDLE_FILES = 100_000, 500
 IDLE_S, QUICK_IDLE_S = 60.0, 3.0
 FOLDERS = 100
@@ -111,20 +111,23 @@ def measure_ensure(folder: Path, output: Path, files: int, wishes: int) -> Quant
         for n in range(wishes):
             (wished / f"{n}.pdf").write_bytes(os.urandom(WISHED))
         with _daemon(folder, server, None, output) as daemon:
-            daemon.wait_until(lambda: (daemon.line().get("current") or {}).get("files_done", 0) > 0)
-            walls_s = []
-            for n in range(wishes):
-                if not daemon.line().get("current"):
-                    break
-                began = time.perf_counter()
-                with daemon.client() as client:
-                    found = client.ensure(f"Bhushanji/wished/{n}.pdf", 60)
-                if found.state is not State.READY:
-                    raise BenchError(f"ensure: {found.state.value} ({found.reason})")
-                walls_s.append(time.perf_counter() - began)
+            daemon.wait_until(daemon.has_begun)
+            walls_s = [wall_s for n in range(wishes) if (wall_s := _wish(daemon, n)) is not None]
     if not walls_s:
         raise BenchError("the run was over before anything was wished")
     return Quantiles(walls_s, REACH_ENSURE_S)
+
+
+def _wish(daemon: _Daemon, n: int) -> float | None:
+    """Return how long one file on demand took; None when the run was over before it was asked for."""
+    if not daemon.is_running():
+        return None
+    began = time.perf_counter()
+    with daemon.client() as client:
+        found = client.ensure(f"Bhushanji/wished/{n}.pdf", 60)
+    if found.state is not State.READY:
+        raise BenchError(f"ensure: {found.state.value} ({found.reason})")
+    return time.perf_counter() - began
 
 
 def measure_idle(folder: Path, output: Path, files: int, seconds: float) -> Idle:
@@ -132,7 +135,7 @@ def measure_idle(folder: Path, output: Path, files: int, seconds: float) -> Idle
     with start_smbd(folder) as server:
         _fill(server.root, files, size=100)
         with _daemon(folder, server, None, output) as daemon:
-            daemon.wait_until(lambda: daemon.line()["files"] == files and not daemon.line().get("current"))
+            daemon.wait_until(lambda: daemon.line()["files"] == files and not daemon.is_running())
             time.sleep(min(seconds, 15))
             before, began = daemon.cpu_s(), time.monotonic()
             time.sleep(seconds)
@@ -162,11 +165,20 @@ class _Daemon:
     def client(self) -> ApiClient:
         return ApiClient(SocketAddress(self._state / SOCKET))
 
-    def line(self) -> dict[str, object]:
+    def line(self) -> dict[str, Any]:
         """Return the mirror's line of status."""
         with self.client() as client:
-            line: dict[str, object] = client.status()["mirrors"][0]
+            line: dict[str, Any] = client.status()["mirrors"][0]
             return line
+
+    def has_begun(self) -> bool:
+        """Say whether the first run has brought something in."""
+        line = self.line()
+        return bool(line["files"] or (line["current"] or {}).get("files_done"))
+
+    def is_running(self) -> bool:
+        """Say whether a run goes on."""
+        return self.line()["current"] is not None
 
     def wait_until(self, true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_S
@@ -273,8 +285,3 @@ def _put_by_smb(server: SmbServer) -> Put:
         connection.putFile(server.share, path.replace("/", "\\"), io.BytesIO(content).read)
 
     return put
-
-
-def as_json(found: dict[str, Quantiles | Idle]) -> str:
-    """Return everything as one JSON object."""
-    return json.dumps({name: each.as_json() for name, each in found.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.announcing import REACH_S, Announced
 from bench.api import Latency
-from bench.daemon import Idle, Quantiles
+from bench.daemon import REACH_BYTES, REACH_CPU, Idle, Quantiles
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
 from bench.row import BEST, Row
@@ -148,6 +148,26 @@ class Results:
             for kind, each in self.announced.items()
         ]
         return _table(head, body)
+
+    def _quantiles(self) -> str:
+        head = ["the daemon (seconds)", "times", "p50", "p95", "worst", "p95 to reach"]
+        body = [
+            [
+                name,
+                str(len(each.walls_s)),
+                *(f"{wall_s:.3f}" for wall_s in (each.p50_s, each.p95_s, max(each.walls_s))),
+                f"< {each.reach_s:g}: {'reached' if each.p95_s < each.reach_s else 'MISSED'}",
+            ]
+            for name, each in self.quantiles.items()
+        ]
+        return _table(head, body)
+
+    def _idle(self, idle: Idle) -> str:
+        head = ["an idle daemon", "CPU", f"to stay below {REACH_CPU:.0%}", "RSS MB", f"below {REACH_BYTES / 1e6:.0f}"]
+        small = "yes" if idle.resident_bytes < REACH_BYTES else "NO"
+        calm = "yes" if idle.cpu < REACH_CPU else "NO"
+        row = [f"{idle.files:,} files", f"{idle.cpu:.2%}", calm, f"{idle.resident_bytes / 1e6:.0f}", small]
+        return _table(head, [row])
 
 
 def _latencies(title: str, found: Mapping[str, Latency]) -> str:

@@ -75,8 +75,9 @@ def open_hints(settings: MirrorSettings) -> HintSource | None:
             return _smb(settings, settings.source).watcher()
         case "file":
             from syncd.sources.local_watching import LocalWatch
+            from syncd.store.probe import is_network_file_system
 
-            return LocalWatch(Path(settings.source.folder))
+            return LocalWatch(Path(settings.source.folder), is_network_file_system)
         case _:
             return None
 
