@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.app.site import batch_name, new_run_id
+from syncd.core import paths
 from syncd.core.errors import RunStopped, SourceUnavailable, SyncdError
 from syncd.core.model import ROOT, RelPath
 from syncd.daemon.errands import RunErrand, VerifyErrand
@@ -43,6 +44,7 @@ RETRY_FIRST_S = 15.0
 STUCK_S = 900.0
 RUN_DEADLINE_S = 86_400.0
 UNFOCUSED_LOOK_S = 60.0
+FAILED_LOOK_S = 5.0
 PATROL_NOTE = "patrol"
 
 
@@ -99,6 +101,7 @@ class Keeper:
         self._replaced_by_hints = 0
         self._failures = 0
         self._whole_at = float("-inf")
+        self._whole_ok = True
         self._stopped = False
         self._last_counts: tuple[int, ...] = ()
         self._progress_at = time.monotonic()
@@ -130,7 +133,8 @@ class Keeper:
         """Something may have changed at the source."""
         with self._changed:
             if hint.directories is None:
-                self._due_at = min(self._due_at, max(time.monotonic(), self._whole_at + UNFOCUSED_LOOK_S))
+                rest_s = UNFOCUSED_LOOK_S if self._whole_ok else FAILED_LOOK_S  # a source that is back is watched anew
+                self._due_at = min(self._due_at, max(time.monotonic(), self._whole_at + rest_s))
             else:
                 if not self._hinted:
                     self._hinted_at = time.monotonic()
@@ -284,7 +288,7 @@ class Keeper:
 
     def _run(self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False) -> None:
         self.keeping.execute_run(options, report, new_target=new_target, take_over=take_over)
-        self._whole_at = time.monotonic()
+        self._whole_at, self._whole_ok = time.monotonic(), report.error is None
         self._replaced_by_hints = 0
         self._retry_sooner(report.error)
         self._log_run(report)
@@ -391,6 +395,8 @@ class Keeper:
         self._verified(0, len(found.damaged))
         for path in found.damaged:
             self.demand.prefetch(path)
+        if found.damaged:  # should that fail: a look at their folders, and at everything once the source is back
+            self.hint(Hint(frozenset(paths.split(path)[0] for path in found.damaged)))
         for path in found.foreign:
             self.foreign[path] = None
         for path in found.gone:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from syncd.app.site import new_run_id
 from syncd.app.wiring import open_hints, rules_of
 from syncd.config.settings import MirrorSettings, Settings
-from syncd.core.errors import SourceAuthFailed, SyncdError
+from syncd.core.errors import PlanRefused, SourceAuthFailed, SyncdError
 from syncd.core.model import RelPath
 from syncd.core.resolution import Resolution
 from syncd.daemon.keeper import Keeper
 from syncd.daemon.keeping import Keeping
+from syncd.daemon.target import identity_of
 from syncd.engine.demand import Demand, DemandPorts
 from syncd.engine.report import Report
 from syncd.engine.run import Clock
@@ -85,7 +86,7 @@ class KeptMirror:
         self.hints: HintSource | None = open_hints(settings)
         self.mirror_watch = MirrorWatch(settings.target, self.keeper.local_changed)
         self._hints_state = "" if self.hints is not None else "off: this kind of source cannot tell of changes"
-        self._watched = self._seen = settings.target.is_dir()
+        self._identity = identity_of(settings.target)
         self._watch_at = float("-inf")
 
     def start(self) -> None:
@@ -138,15 +139,20 @@ class KeptMirror:
 
     def _watch_mirror(self) -> None:
         """Watch the target while it is there; one that went away is watched again when it is back."""
-        there = self.settings.target.is_dir()
-        if there != self._watched and self._seen:
-            self.keeper.due()  # gone: a run says so; back: a run goes on
-        self._watched = there
-        self._seen = self._seen or there
+        now = identity_of(self.settings.target)
+        if now != self._identity:
+            if self._identity is not None or self._is_halted():
+                self.keeper.due()  # gone, or another one: a run says so; back: a run goes on
+            self._identity = now
+            self._watch_at = float("-inf")
         off = self.mirror_watch.state.startswith("off")
-        if there and self.keeping.facts.listed_at and (not off or time.monotonic() >= self._watch_at):
+        if now and self.keeping.facts.listed_at and (not off or time.monotonic() >= self._watch_at):
             self._watch_at = time.monotonic() + WATCH_AGAIN_S
             self.mirror_watch.start()
+
+    def _is_halted(self) -> bool:
+        last = self.keeping.facts.last_run()
+        return last is not None and last.exit_code == PlanRefused.exit_code
 
     def _watch_source(self) -> None:
         hints = self.hints

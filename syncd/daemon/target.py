@@ -72,12 +72,12 @@ class OpenTarget:
     def _take(self, new_target: bool, take_over: bool) -> DiskMirror:
         with self._lock:
             if self._current is not None and (
-                new_target or take_over or self._current.identity != _identity(self.path)
+                new_target or take_over or self._current.identity != identity_of(self.path)
             ):
                 self._retire()
             if self._current is None:
                 mirror = self._open(new_target=new_target, take_over=take_over)
-                self._current = _Opened(mirror, _identity(self.path) or (0, 0))
+                self._current = _Opened(mirror, identity_of(self.path) or (0, 0))
             mirror = self._current.mirror
             self._users[id(mirror)] = self._users.get(id(mirror), 0) + 1
             self._last_used = self._clock()
@@ -103,7 +103,8 @@ class OpenTarget:
             opened.mirror.close()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells one folder from another at the same place (a mount point without its disk); None: none."""
     try:
         found = os.stat(path)
     except OSError:
