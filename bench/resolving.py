@@ -121,7 +121,7 @@ def _from_catalogue(folder: Path) -> Iterator[Ask]:
                 NAME,
                 spellings_of(settings),
                 facts,
-                Filters(settings.include, settings.exclude).rule_for,
+                Filters(settings.include, settings.exclude).drops,
                 lambda: contextlib.nullcontext(mirror),
                 str(settings.target),
             )

@@ -88,7 +88,7 @@ def resolver_over(facts: dict[str, Facts], spellings: dict[str, Spellings]) -> R
         return lambda: contextlib.nullcontext(each)
 
     mirrors = [
-        KnownMirror(name, spellings[name], each, lambda _: "", opened(each), spellings[name].target)
+        KnownMirror(name, spellings[name], each, lambda _: False, opened(each), spellings[name].target)
         for name, each in facts.items()
     ]
     return Resolver(mirrors, lambda mirror, path: pytest.fail(f"{mirror}/{path} was suspected"))

@@ -44,8 +44,8 @@ class Desk:
             yielding=lambda: False,
         )
         target, facts = self.keeping.target, self.keeping.facts
-        rule_for = Filters(self.mirror.include, self.mirror.exclude).rule_for
-        known = KnownMirror("M", spellings_of(self.mirror), facts, rule_for, target.use, str(self.mirror.target))
+        drops = Filters(self.mirror.include, self.mirror.exclude).drops
+        known = KnownMirror("M", spellings_of(self.mirror), facts, drops, target.use, str(self.mirror.target))
         self.resolver = Resolver([known], lambda mirror, path: self.suspected.append(path))
         self.kept = {"M": LeasedMirror("M", target.use, target.writing, facts)}
         self.leases = Leases(
