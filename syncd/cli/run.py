@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     def load() -> Settings:
         return config.load(args.config, os.environ)
 
-    settings = _wait_for(load, signals) if args.wait_for_config else load()
-    return 0 if settings is None else _live(settings, load, signals)
+    if not args.wait_for_config:
+        return _live(load(), load, signals)
+    return _wait_and_live(load, signals)
 
 
 def _log_to(path: Path) -> None:
@@ -70,15 +71,15 @@ def _log_to(path: Path) -> None:
         ) from error
 
 
-def _wait_for(load: Callable[[], Settings], signals: _Signals) -> Settings | None:
-    """Try until the configuration can be used; None when told to end meanwhile."""
+def _wait_and_live(load: Callable[[], Settings], signals: _Signals) -> int:
+    """Try until the configuration, and what it names, can be used; 0 when told to end meanwhile."""
     from syncd.log import logger
     from syncd.notify import Notifier
 
     said: tuple[str, ...] = ()
     while not signals.ended.is_set():
         try:
-            return load()
+            return _live(load(), load, signals)
         except ConfigError as error:
             problems = (error.message, *error.problems)
             if problems != said:
@@ -86,7 +87,7 @@ def _wait_for(load: Callable[[], Settings], signals: _Signals) -> Settings | Non
                 logger().error("config.unusable", error=error.message, problems=list(error.problems), hint=error.hint)
                 Notifier().status(f"waiting for a configuration that can be used: {error.message}")
         signals.ended.wait(CONFIG_LOOK_S)
-    return None
+    return 0
 
 
 def _live(settings: Settings, load: Callable[[], Settings], signals: _Signals) -> int:
