@@ -79,7 +79,7 @@ class Answers:
     def prefetch(self, spelled: str) -> None:
         """A task that names this path waits in the queue: fetch its file before the rest."""
         try:
-            found = self.resolve(spelled)
+            found = self._resolving.resolve(spelled, near=False)  # a flood of tasks asks for a flood of missing files
         except SyncdError:
             return
         kept = self._daemon.find(found.mirror)

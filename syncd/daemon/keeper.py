@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DEBOUNCE_S = 0.1
 HINTED_AT_MOST = 256
+LOCAL_AT_MOST = 10_000
 FOCUS = 200
 TRASH_COUNTED = 10_000
 RETRY_FIRST_S = 15.0
@@ -144,8 +145,9 @@ class Keeper:
     def local_changed(self, changed: frozenset[RelPath] | None) -> None:
         """Something changed in the mirror's own folder; None: anything may have."""
         with self._changed:
-            if changed is None:
+            if changed is None or len(self._local) > LOCAL_AT_MOST:
                 self._look_at_all_local = True
+                self._local.clear()
             else:
                 self._local |= changed
             self._changed.notify()
@@ -282,8 +284,11 @@ class Keeper:
     def _whole_run(self) -> None:
         if self.keeping.logins.refused:
             return  # nothing is tried again before the secret changes, a person asks, or an hour passes
+        looked, self._look_at_all_local = self._look_at_all_local, False
         report = self._begin("run", Report(self.name, new_run_id()))
         self._run(RunOptions(replaced_before=self._replaced_by_hints), report)
+        if report.error is not None:
+            self._look_at_all_local |= looked  # a whole run would have looked at all of the mirror too
         self._patrol()
 
     def _run(self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False) -> None:

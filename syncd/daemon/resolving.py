@@ -30,9 +30,9 @@ class Resolving:
         """Other mirrors are kept now."""
         self._resolver = Resolver([_known(kept) for kept in list(self._daemon.kept.values())], self._suspect)
 
-    def resolve(self, spelled: str) -> Resolution:
+    def resolve(self, spelled: str, *, near: bool = True) -> Resolution:
         """Say what a spelling means and how it is."""
-        return self._resolver.resolve(spelled)
+        return self._resolver.resolve(spelled, near=near)
 
     def resolve_in(self, mirror: str, path: RelPath) -> Resolution:
         """Say how a path of a mirror is."""
