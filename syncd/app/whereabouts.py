@@ -76,7 +76,7 @@ class Whereabouts(NamedTuple):
         """What a reader of the table should know besides."""
         found = []
         if self.agree is False:
-            found.append("these hosts do not hold the same bytes: the highest generation is the newest")
+            found.append("these hosts do not hold the same bytes: what has the highest generation was fetched last")
         for holder in self.holders:
             if holder.held is None and not holder.host.files:
                 key = "registry_files = true in [mongo]"

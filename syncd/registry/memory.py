@@ -28,6 +28,7 @@ class MemoryRegistry:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.database = self.place = "memory"
         self.down = False
         self.now_s: Callable[[], float] = time.time
         self._hosts: dict[str, dict[str, Any]] = {}
