@@ -1,4 +1,4 @@
-"""The ports of the engine: what it needs from a source, from the mirror on disk, the catalogue, a publisher, a registry.
+"""The ports of the engine: what it needs from source, mirror, catalogue, publisher and registry.
 
 The docstrings are the contract; tests/conformance holds every adapter to it.
 """
