@@ -163,11 +163,12 @@ NOBODY = Candidate("", RelPath(""), Look())
 """Stands for what a spelling means while that is not known."""
 
 
-def decide(spelled: str, table: SpellingTable, asked: Asked) -> Candidate | Resolution:
+def decide(spelled: str, table: SpellingTable, asked: Asked, *, near: bool = True) -> Candidate | Resolution:
     """Return the one listed file that a spelling means, or the answer to a spelling that means none, or several.
 
     The most specific reading wins; a less specific one, or another form of the text, counts only once every mirror that
-    a better one can fall in has been listed to its end. Any text whatever gets an answer.
+    a better one can fall in has been listed to its end. Any text whatever gets an answer. near: look for near names of
+    what is missing, which takes a hundred times as long as the rest.
     """
     reason = malformed(spelled)
     if reason is not None:
@@ -181,7 +182,7 @@ def decide(spelled: str, table: SpellingTable, asked: Asked) -> Candidate | Reso
         found = _probe(readings.readings, asked)
         if found is not None:
             return found
-    return _unknown(first or Readings((), False, ()), asked)
+    return _unknown(first or Readings((), False, ()), asked, near)
 
 
 def decide_in(mirror: str, path: RelPath, asked: Asked) -> Candidate | Resolution:
@@ -190,7 +191,7 @@ def decide_in(mirror: str, path: RelPath, asked: Asked) -> Candidate | Resolutio
     if reason is not None:
         return NOBODY.answer(State.REFUSED, reason)
     readings = [Reading(1, mirror, path)]
-    return _probe(readings, asked) or _unknown(Readings(readings, False, path.split("/")), asked)
+    return _probe(readings, asked) or _unknown(Readings(readings, False, path.split("/")), asked, near=True)
 
 
 def judge(candidate: Candidate) -> Resolution | None:
@@ -309,7 +310,7 @@ def _knows_top(candidate: Candidate, asked: Asked) -> bool:
     return asked.look(mirror, RelPath(path.partition("/")[0])).folder
 
 
-def _unknown(readings: Readings, asked: Asked) -> Resolution:
+def _unknown(readings: Readings, asked: Asked, near: bool) -> Resolution:
     """Answer for a spelling that no listing knows, in mirrors that have all been listed."""
     if not readings.readings:
         if readings.absolute:
@@ -324,10 +325,10 @@ def _unknown(readings: Readings, asked: Asked) -> Resolution:
             fit.append(reading)
         else:
             refusals.append(candidate.answer(State.REFUSED, reason))
-    return _missing(fit, readings, asked) if fit else refusals[0]
+    return _missing(fit, readings, asked, near) if fit else refusals[0]
 
 
-def _missing(fit: Sequence[Reading], readings: Readings, asked: Asked) -> Resolution:
+def _missing(fit: Sequence[Reading], readings: Readings, asked: Asked, near: bool) -> Resolution:
     best = [Candidate(mirror, path, Look()) for rank, mirror, path in fit if rank == fit[0].rank]
     for mirror, path, _ in best:
         fault = asked.fault_above(mirror, path)
@@ -337,9 +338,11 @@ def _missing(fit: Sequence[Reading], readings: Readings, asked: Asked) -> Resolu
         return NOBODY.answer(State.NO_MIRROR, Reason.NO_MIRROR)
     meant = _likeliest(fit, asked)
     listed_at = meant.look.listed_at or min(asked.look(mirror, path).listed_at for mirror, path, _ in best)
-    near = [server_path(mirror, found) for mirror, path, _ in best for found in asked.near(mirror, path)]
-    answer = meant.answer(State.MISSING, Reason.NOT_LISTED)
-    return answer._replace(listed_at=listed_at, near=tuple(near[:NEAR]))
+    answer = meant.answer(State.MISSING, Reason.NOT_LISTED)._replace(listed_at=listed_at)
+    if not near:
+        return answer
+    alike = [server_path(mirror, found) for mirror, path, _ in best for found in asked.near(mirror, path)]
+    return answer._replace(near=tuple(alike[:NEAR]))
 
 
 def _unfit(path: RelPath) -> Reason | None:

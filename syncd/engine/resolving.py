@@ -75,13 +75,14 @@ class Resolver:
         self._table = SpellingTable([mirror.spellings for mirror in mirrors])
         self._suspect = suspect
 
-    def resolve(self, spelled: str) -> Resolution:
+    def resolve(self, spelled: str, *, near: bool = True) -> Resolution:
         """Say what a spelling means and how it is. Never raises for what a text or a file is like.
 
         READY is a snapshot: the stat of a descriptor opened just now is the record's, and the record is what the last
-        complete look at the source showed. Raises: CatalogueError.
+        complete look at the source showed. near: name what may be meant by what is missing (milliseconds).
+        Raises: CatalogueError.
         """
-        return self._settle(lambda: decide(spelled, self._table, self))
+        return self._settle(lambda: decide(spelled, self._table, self, near=near))
 
     def resolve_in(self, mirror: str, path: RelPath) -> Resolution:
         """Say how a path of a mirror is; NO_MIRROR where there is no such mirror. Raises: CatalogueError."""

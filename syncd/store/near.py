@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from syncd.core.model import FileEvent, RelPath
 from syncd.core.paths import fold, join, split
@@ -16,7 +17,7 @@ SIBLINGS = 20_000
 """Names of one folder that are compared."""
 FOLDERS = 64
 """Folders of one depth that are gone into: so many whose names are the same but for case, spaces and form."""
-ELSEWHERE = 2_000
+ELSEWHERE = 1_000
 """Folders that are looked into for the same name."""
 
 _PLAIN = "(lower(replace(name, ' ', '')) = ? OR length(name) < length(CAST(name AS BLOB)))"
@@ -90,9 +91,9 @@ class Near:
     def _alike(self, select: str, of: int, folded: str) -> Iterator[tuple[int, str]]:
         """Yield those (id, name) rows of a folder whose name folds to `folded`, by name."""
         plain = folded.isascii()
-        statement = f"SELECT * FROM ({select} ORDER BY name LIMIT {SIBLINGS}) {f'WHERE {_PLAIN}' if plain else ''}"
-        rows = self._reader.bulk(f"{statement} LIMIT -1", 2, (of, folded) if plain else (of,))
-        return ((key, name) for key, name in rows if _folded(name) == folded)
+        statement = f"SELECT * FROM ({select} LIMIT {SIBLINGS}) {f'WHERE {_PLAIN}' if plain else ''}"
+        rows = self._reader.bulk(statement, 2, (of, folded) if plain else (of,))
+        return iter(sorted(((key, name) for key, name in rows if _folded(name) == folded), key=itemgetter(1)))
 
     def _elsewhere(self, path: RelPath) -> Iterator[RelPath]:
         directory, name = split(path)

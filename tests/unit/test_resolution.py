@@ -372,6 +372,13 @@ def test_missing_says_as_of_when_and_what_may_be_meant() -> None:
     assert mirror.opened == 0, "a near name is never followed by itself"
 
 
+def test_near_names_are_left_out_where_nobody_reads_them() -> None:
+    mirror = Mirror("Bhushanji", "a/X.pdf")
+    mirror.near["a/x.pdf"] = [RelPath("a/X.pdf")]
+    answer = World(mirror).resolver.resolve("Bhushanji/a/x.pdf", near=False)
+    assert answer == World(mirror)("Bhushanji/a/x.pdf")._replace(near=())
+
+
 def test_missing_from_several_mirrors_goes_by_the_oldest_look() -> None:
     world = World(
         Mirror("Bhushanji", "a/x.pdf", listed="2026-01-02"), Mirror("newsletters", "a/y.pdf", listed="2026-01-01")
