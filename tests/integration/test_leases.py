@@ -341,6 +341,20 @@ def test_what_no_lease_knows_is_swept_and_no_link_followed(desk: Desk, tmp_path:
     assert desk.leases.release(lease.lease_id) is True
 
 
+def test_a_sweep_leaves_a_pin_alone_that_is_being_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, links = os.link, []
+
+    def link(*arguments: Any, **folders: Any) -> None:
+        real(*arguments, **folders)
+        links.append(arguments)
+        desk.leases.sweep()
+
+    monkeypatch.setattr(os, "link", link)
+    lease = desk.lease(PATH)
+    assert len(links) == 1
+    assert desk.leases.release(lease.lease_id) is True
+
+
 def test_a_target_that_is_unplugged_loses_no_lease(desk: Desk, tmp_path: Path) -> None:
     lease, other = desk.lease(PATH), desk.lease("M/eng/x.pdf")
     desk.world.target.rename(tmp_path / "unplugged")
