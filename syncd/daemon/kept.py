@@ -88,6 +88,7 @@ class KeptMirror:
         self._hints_state = "" if self.hints is not None else "off: this kind of source cannot tell of changes"
         self._identity = identity_of(settings.target)
         self._watch_at = float("-inf")
+        self._refused = False
 
     def start(self) -> None:
         """Begin: a run at once, and watching."""
@@ -117,6 +118,7 @@ class KeptMirror:
     def look_after(self) -> bool:
         """Do what is due every few seconds; False when work has been stuck for too long."""
         self.keeping.target.close_idle()
+        self._try_a_new_secret()
         self._watch_mirror()
         return self.keeper.look_after()
 
@@ -132,6 +134,13 @@ class KeptMirror:
         if self.hints is not None and (report.changed or not report.hinted):
             self.hints.focus(keeper.focus())
         self._around.told(keeper, report)
+
+    def _try_a_new_secret(self) -> None:
+        """A login was refused, and would be tried again now: the secret was changed, or an hour has passed."""
+        refused = self.keeping.logins.refused
+        if self._refused and not refused:
+            self.keeper.due()
+        self._refused = refused
 
     def _verified(self, checked: int, damaged: int) -> None:
         self._around.count("syncd_verify_checked_files_total", checked, mirror=self.name)
