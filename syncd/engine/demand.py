@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, PlanRefused, Scope, SourceAuthFailed, SyncdError
-from syncd.core.model import Fingerprint, Kind, Listing, RelPath
+from syncd.core.model import Fingerprint, Kind, RelPath
 from syncd.core.reasons import Reason, hint_for
 from syncd.core.resolution import Resolution, State
 from syncd.core.wire import server_path
@@ -31,6 +31,7 @@ from syncd.engine.rules import MirrorRules
 from syncd.engine.run import utc_text
 from syncd.engine.scan import arrival_reason
 from syncd.engine.space import Space
+from syncd.engine.trail import Ending, Trail
 from syncd.engine.transfer import Transfer
 from syncd.ports import Mirror, MirrorCatalogue, Source
 
@@ -277,6 +278,7 @@ class _Session:
             mirror, ports.catalogue, self._report, batch, lambda: ports.now_ns() // 1_000_000, ports.writing
         )
         self._source = ports.open_source()
+        self._trail = Trail(self._source)
         space = Space(mirror, rules.floor, ports.now_ns)
         self._transfer = Transfer(
             self._source, mirror, ports.catalogue, committer, space, self._report, settled=self._settled
@@ -308,13 +310,17 @@ class _Session:
         try:
             fingerprint = self._source.read(path)
         except EntryGone:
-            self._demand.settle(path, self._look_for(path))
+            self._demand.settle(path, self._not_there(path, self._trail.follow(path, fresh=True)))
         except SyncdError as error:
             if error.scope is not Scope.FILE:
                 raise
             self._demand.failed(path, error.reason, error.message)
         else:
-            self._want(path, fingerprint, urgency)
+            ending = self._trail.follow(path) if self._ports.catalogue.record(path) is None else None
+            if ending is None:
+                self._want(path, fingerprint, urgency)
+            else:  # it can be opened so, but that is not how the server spells it
+                self._demand.settle(path, self._not_there(path, ending))
 
     def _want(self, path: RelPath, fingerprint: Fingerprint, urgency: Urgency) -> None:
         if self._is_twin(path):
@@ -346,30 +352,33 @@ class _Session:
             paths.fold(other, case=traits.folds_case, form=traits.folds_unicode) == folded for other in held
         )
 
-    def _look_for(self, path: RelPath) -> Resolution:
-        """List the folder of a path that could not be opened: only a complete listing without it says missing."""
-        directory, name = paths.split(path)
-        listing = self._list(directory)
-        found = next((entry for entry in listing.entries if entry.name == name), None) if listing else None
+    def _not_there(self, path: RelPath, ending: Ending | None) -> Resolution:
+        """Answer for a path that cannot be opened, or does not lead to a file: only a complete listing says missing."""
         unknown = Resolution(State.FETCHING, self._rules.name, path, server_path(self._rules.name, path))
-        if listing is None or not (listing.complete or listing.reason is Reason.GONE):
+        if ending is None:
+            return unknown._replace(reason=Reason.GONE, hint=hint_for(Reason.GONE, path), retry_after_s=RETRY_S)
+        reason = _refusal(path, ending)
+        if reason is not None:
+            return unknown._replace(state=State.REFUSED, reason=reason, hint=hint_for(reason, path))
+        if not ending.certain:
             return unknown._replace(reason=Reason.LISTING_INCOMPLETE, retry_after_s=RETRY_S)
-        if found is not None:
-            reason = Reason.SPECIAL_FILE if found.kind is not Kind.FILE else Reason.GONE
-            state = State.REFUSED if found.kind is not Kind.FILE else State.FETCHING
-            return unknown._replace(state=state, reason=reason, hint=hint_for(reason, path))
-        near = {paths.fold(entry.name): entry.name for entry in listing.entries if entry.kind is Kind.FILE}
-        meant = near.get(paths.fold(name))
+        near = () if ending.near is None else (RelPath(ending.near + path[len(ending.at) :]),)
         return unknown._replace(
             state=State.MISSING,
             reason=Reason.NOT_LISTED,
             hint=hint_for(Reason.NOT_LISTED, path),
             listed_at=utc_text(self._ports.now_ns()),
-            near=(server_path(self._rules.name, paths.join(directory, meant)),) if meant else (),
+            near=tuple(server_path(self._rules.name, meant) for meant in near),
         )
-
-    def _list(self, directory: RelPath) -> Listing | None:
-        return next((each for each in self._source.scan([directory]) if each.directory == directory), None)
 
     def _settled(self, fetch: Fetch) -> None:
         self._demand.committed(fetch.path)
+
+
+def _refusal(path: RelPath, ending: Ending) -> Reason | None:
+    """Say why what is listed in the place of a file is none; None where nothing is."""
+    if ending.mangled:
+        return Reason.NAME_MANGLED
+    if ending.at != path or ending.kind is None:
+        return None
+    return Reason.FOLDER if ending.kind is Kind.DIRECTORY else Reason.SPECIAL_FILE

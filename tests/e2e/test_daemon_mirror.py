@@ -34,6 +34,7 @@ class World:
     paths: list[str]
     daemon: Daemon
     consumer: Consuming
+    claims_are_true: bool = True
 
     def until_whole(self) -> None:
         self.daemon.until(lambda: differing(self.source, self.target) == "", "the mirror is whole", NOTICED_WITHIN_S)
@@ -55,16 +56,18 @@ def world(tmp_path: Path, nsqd: NsqdServer) -> Iterator[World]:
     host.use_nsq(nsqd.tcp_port)
     nsqd.http(f"/topic/create?topic={TOPIC}", b"")
     nsqd.http(f"/topic/empty?topic={TOPIC}", b"")
-    with Consuming(nsqd.tcp_port, {"M": target}, channel=f"c{os.urandom(4).hex()}#ephemeral") as consumer:
-        with host.daemon() as daemon:
-            daemon.until_ok()
-            daemon.until(lambda: set(daemon.mirror("M")["watching"].values()) == {"on"}, "both watches are on")
-            daemon.until(lambda: len(consumer.newest()) == 20, "everything is announced")
-            yield World(host, source, target, paths, daemon, consumer)
-            daemon.until(lambda: daemon.status["announcing"]["owed"] == 0, "nothing is owed")
+    channel = f"c{os.urandom(4).hex()}#ephemeral"
+    with Consuming(nsqd.tcp_port, {"M": target}, channel=channel) as consumer, host.daemon() as daemon:
+        daemon.until_ok()
+        daemon.until(lambda: set(daemon.mirror("M")["watching"].values()) == {"on"}, "both watches are on")
+        daemon.until(lambda: len(consumer.newest()) == 20, "everything is announced")
+        world = World(host, source, target, paths, daemon, consumer)
+        yield world
+        daemon.until(lambda: daemon.status["announcing"]["owed"] == 0, "nothing is owed")
+        if world.claims_are_true:
             consumer.assert_true()
-            assert staged(target) == []
-            assert daemon.stop() == 0
+        assert staged(target) == []
+        assert daemon.stop() == 0
 
 
 def edit(path: Path) -> None:
@@ -86,14 +89,13 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("tamper", [edit, truncate, replace, remove])
-def test_a_held_file_that_is_changed_by_hand_comes_back(world: World, tamper: object) -> None:
-    path = world.paths[7]
-    assert callable(tamper)
-    tamper(world.target / path)
-    world.until_announced(path, ["ready", "removed", "ready"])
+def test_a_held_file_that_is_changed_by_hand_comes_back(world: World) -> None:
+    for path, tamper in zip(world.paths, (edit, truncate, replace, remove), strict=False):
+        tamper(world.target / path)
+        world.until_announced(path, ["ready", "removed", "ready"])
+        kept = path in trashed(world.target)
+        assert kept is (tamper is not remove), f"{tamper}: what somebody made of it is kept in the trash"
     world.until_whole()
-    assert (path in trashed(world.target)) is (tamper is not remove), "what somebody made of it is kept in the trash"
     world.daemon.until_ok()
     assert world.consumer.unannounced(world.host.manifest()) == []
 
@@ -206,6 +208,7 @@ def test_another_folder_in_the_place_of_the_disk_is_not_written_to(world: World)
 
 
 def test_a_daemon_that_starts_without_its_disk_waits_for_it(world: World) -> None:
+    world.claims_are_true = False  # what was announced lately is said again to a new connection, disk or not
     assert world.daemon.stop() == 0
     kept = world.target.rename(world.target.with_name("unplugged"))
     world.daemon.start()
