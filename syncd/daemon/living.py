@@ -6,6 +6,7 @@ configuration) and ends everything in order when it is told to.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from syncd import __version__
+from syncd.app.runs import SWITCH_S
 from syncd.app.wiring import open_publisher, open_source, open_task_peek
 from syncd.client.api import SOCKET, ApiClient, SocketAddress
 from syncd.config.settings import MirrorSettings, Settings
@@ -140,6 +142,7 @@ class Daemon:
 
         Raises: AlreadyRunning, CatalogueError, ConfigError, DiskFull when it cannot begin, or not go on.
         """
+        sys.setswitchinterval(SWITCH_S)  # a caller of resolve() waits behind a run's threads otherwise
         state = StateDirectory.open(self.settings.host.state_dir, create=True)
         with ExitStack() as stack:
             stack.enter_context(state.lock())
