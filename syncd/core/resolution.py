@@ -248,6 +248,11 @@ def _not_held(candidate: Candidate, reason: Reason) -> Resolution:
 
 def _probe(readings: Sequence[Reading], asked: Asked) -> Candidate | Resolution | None:
     """Return what these readings mean; None when none of them was listed, in mirrors that all have been."""
+    if readings and (len(readings) == 1 or readings[0].rank > readings[1].rank):
+        _, mirror, path = readings[0]
+        best = Candidate(mirror, path, asked.look(mirror, path))
+        if best.look.file and path:
+            return best  # nothing else can win: this is how almost all files are found
     unlisted = folder = None
     for _, group in groupby(readings, key=_RANK):
         found = [Candidate(mirror, path, asked.look(mirror, path)) for _, mirror, path in group]

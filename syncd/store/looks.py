@@ -14,13 +14,13 @@ from syncd.store.sql import Reader, unpack_record, unreadable
 # sql.in_batches). By name, since a mirror that is forgotten and begun again has another key.
 _LOOK = """
 SELECT m.listed_at, r.packed, r.absent_run, u.reason, u.detail, u.size, u.mtime_ns, u.attempts, u.since,
-       a.path IS NOT NULL, f.id IS NOT NULL
+       r.packed IS NOT NULL AND EXISTS (SELECT 1 FROM approvals AS a WHERE a.mirror_id = m.id AND a.path = ?4
+                                        AND a.approved = 0 AND a.action = 'replace'),
+       r.packed IS NULL AND EXISTS (SELECT 1 FROM directories AS f WHERE f.mirror_id = m.id AND f.path = ?4)
 FROM mirrors AS m
 LEFT JOIN directories AS d ON d.mirror_id = m.id AND d.path = ?2
 LEFT JOIN records AS r ON r.directory_id = d.id AND r.name = ?3
 LEFT JOIN unheld AS u ON u.mirror_id = m.id AND u.path = ?4
-LEFT JOIN approvals AS a ON a.mirror_id = m.id AND a.path = ?4 AND a.approved = 0 AND a.action = 'replace'
-LEFT JOIN directories AS f ON f.mirror_id = m.id AND f.path = ?4
 WHERE m.name = ?1"""
 _ABOVE = """
 SELECT u.path, u.reason, u.detail, u.size, u.mtime_ns, u.attempts, u.since

@@ -64,7 +64,11 @@ def pack_record(fingerprint: Fingerprint, sha256: str, generation: int, local: L
 
 def unpack_record(packed: bytes, absent_run: str) -> Record:
     """Return the record that pack_record() packed. Raises CatalogueDamaged."""
-    return unpack_records([absent_run], packed)[0]
+    try:
+        file_id, size, mtime, ctime, generation, inode, local_size, local_mtime, sha256 = _KEPT.unpack(packed)
+    except struct.error as error:
+        raise unreadable(error) from error
+    return Record(size, mtime, ctime, file_id, sha256.hex(), generation, inode, local_size, local_mtime, absent_run)
 
 
 def unpack_records(absent_runs: Iterable[str], packed: bytes) -> list[Record]:
