@@ -28,6 +28,7 @@ from syncd.store.sql import Parameters, Reader, Row, connect_reader, primary_cod
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
+_ABSENT = (-1, -1, -1, -1)
 _UNKNOWN_MIRROR = 0  # SQLite numbers rows from 1 on
 
 
@@ -102,7 +103,8 @@ class SnapshotReader(Reader):
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         for _ in range(_ATTEMPTS):
-            if self._look() != self._signature:
+            # what is frozen is looked at after it was read, which is enough
+            if not self._signature or (not self._frozen and self._look() != self._signature):
                 self._reopen()
             try:
                 rows = super().rows(statement, parameters)
@@ -113,6 +115,7 @@ class SnapshotReader(Reader):
                 continue
             if not self._frozen or self._look() == self._signature:
                 return rows
+            self._signature = ()
         raise CatalogueError(f"the catalogue {self.path} keeps changing while it is read", hint="try again")
 
     def another(self) -> Reader:
@@ -144,7 +147,9 @@ class SnapshotReader(Reader):
         """Return what tells one catalogue from another; where what is read is frozen, one state of it from another."""
         catalogue, log = self._files
         file = _stat(catalogue)
-        return (*file, *_stat(log)) if self._frozen else file[:2]
+        if not self._frozen:
+            return file[:2]
+        return (*file, *_stat(log)) if os.access(log, os.F_OK) else (*file, *_ABSENT)  # no log is the rule
 
 
 class _Still(SnapshotReader):
@@ -161,7 +166,7 @@ def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        return (-1, -1, -1, -1)
+        return _ABSENT
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
