@@ -131,6 +131,11 @@ def entry_of(document: Mapping[str, Any]) -> RegistryEntry:
     )
 
 
+def generation_of(document: Mapping[str, Any]) -> int:
+    """Return the generation that a document of sync_files has."""
+    return _number(document, "generation")
+
+
 def holding_of(document: Mapping[str, Any]) -> Holding:
     """Return what a document of sync_files says to people."""
     entry = entry_of(document)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo import DeleteOne, ReturnDocument, UpdateOne
@@ -21,11 +22,12 @@ from syncd.registry.documents import FILES, HOSTS, Holding, HostRow
 from syncd.registry.errors import RegistryAway, RegistryFailed
 from syncd.registry.link import UNHURRIED, Documents, Link, Patience, silent
 
-BATCH_MAX = 45
-"""Entries in one bulk. Each is two updates, and FerretDB 1.24 hangs at the 100th of one command (measured)."""
+BATCH_MAX = 90
+"""Entries in one bulk. FerretDB 1.24 hangs at the 100th update of one command (measured)."""
 BATCH_FIRST = 16
 QUICK_S, SLOW_S = 0.5, 2.0
 """A bulk that took less than the first lets the next be larger, one that took more than the other makes it smaller."""
+STORE_TRIES = 3
 REMOVED_AT_ONCE = 500
 NAMESAKES_MAX = 10
 HOSTS_MAX = 10_000
@@ -95,8 +97,8 @@ class MongoRegistry:
     def record(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
         waiting = list(_newest(host_id, entries).items())
         while waiting:
-            batch, waiting = waiting[: self._batch], waiting[self._batch :]
-            self._write([update for each in batch for update in _guarded(host_id, *each)])
+            batch, waiting = dict(waiting[: self._batch]), waiting[self._batch :]
+            self._write(partial(_store, host_id=host_id, batch=batch))
 
     def entries(
         self, host_id: str, mirror: str, after: RelPath, until: RelPath | None, limit: int
@@ -111,13 +113,10 @@ class MongoRegistry:
         return self._link.call(work)
 
     def drop(self, host_id: str, entries: Sequence[RegistryEntry]) -> None:
-        for at in range(0, len(entries), BATCH_MAX):
-            self._write(
-                [
-                    DeleteOne({"_id": doc.key_of(host_id, entry), "generation": entry.generation})
-                    for entry in entries[at : at + BATCH_MAX]
-                ]
-            )
+        wrong = [DeleteOne({"_id": doc.key_of(host_id, entry), "generation": entry.generation}) for entry in entries]
+        while wrong:
+            batch, wrong = wrong[: self._batch], wrong[self._batch :]
+            self._write(partial(_delete, batch=batch))
 
     def keep_only(self, host_id: str, mirrors: Sequence[str]) -> None:
         for first, end in doc.ranges_beside(host_id, mirrors):
@@ -154,18 +153,18 @@ class MongoRegistry:
 
     # --- plumbing
 
-    def _write(self, requests: list[UpdateOne | DeleteOne]) -> None:
-        """Write one bulk, and let the next be as large as goes quickly."""
+    def _write(self, work: Callable[[Documents], object]) -> None:
+        """Write one batch, and let the next be as large as goes quickly."""
 
-        def work(db: Documents) -> None:
+        def indexed(db: Documents) -> None:
             if self._indexed_at != self._link.connections:  # anew: somebody may have dropped the collection
                 db[FILES].create_index([("server_path", 1)])
                 self._indexed_at = self._link.connections
-            db[FILES].bulk_write(requests, ordered=False)
+            work(db)
 
         began = time.monotonic()
         try:
-            self._link.call(work)
+            self._link.call(indexed)
         except RegistryAway:
             self._batch = max(1, self._batch // 4)
             raise
@@ -189,15 +188,32 @@ def _newest(host_id: str, entries: Sequence[RegistryEntry]) -> dict[str, Registr
     return newest
 
 
-def _guarded(host_id: str, place: str, entry: RegistryEntry) -> tuple[UpdateOne, UpdateOne]:
-    """Return updates that make an entry, or renew one that is older, in whatever order they are carried out.
+def _store(db: Documents, host_id: str, batch: Mapping[str, RegistryEntry]) -> None:
+    """Make entries that are not there, and renew those that are older, by updates that the server guards.
 
     One upsert with the guard in its filter would fail on a newer entry, as a duplicate; FerretDB then leaves out the
-    rest of the bulk.
+    rest of the bulk, and it finds quickly only what is asked for by its id alone.
     """
-    fields = doc.file_fields(host_id, entry)
-    older = {"_id": place, "generation": {"$lt": entry.generation}}
-    return UpdateOne({"_id": place}, {"$setOnInsert": fields}, upsert=True), UpdateOne(older, {"$set": fields})
+    for _ in range(STORE_TRIES):
+        found = db[FILES].find({"_id": {"$in": list(batch)}}, {"generation": True})
+        stored = {document["_id"]: doc.generation_of(document) for document in found}
+        new, renewed = [], []
+        for place, entry in batch.items():
+            fields = doc.file_fields(host_id, entry)
+            if place not in stored:
+                new.append(UpdateOne({"_id": place}, {"$setOnInsert": fields}, upsert=True))
+            elif stored[place] < entry.generation:
+                older = {"_id": place, "generation": {"$lt": entry.generation}}
+                renewed.append(UpdateOne(older, {"$set": fields}))
+        if not new and not renewed:
+            return
+        if db[FILES].bulk_write(new + renewed, ordered=False).upserted_count == len(new):
+            return
+    raise RegistryFailed("another process writes the files of this host into the registry")
+
+
+def _delete(db: Documents, batch: list[DeleteOne]) -> None:
+    db[FILES].bulk_write(batch, ordered=False)
 
 
 def _remove_some(db: Documents, first: str, end: str) -> int:

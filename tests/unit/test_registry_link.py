@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bson.errors import InvalidDocument
+from pymongo import UpdateOne
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -37,7 +38,7 @@ from syncd.registry.errors import (
     translated,
 )
 from syncd.registry.link import Link
-from syncd.registry.mongo import MongoRegistry
+from syncd.registry.mongo import MongoRegistry, _store
 
 SECRET = "s3cr@t:/"
 
@@ -206,3 +207,55 @@ def test_the_ranges_beside_some_mirrors_leave_out_exactly_those() -> None:
         ranges = doc.ranges_beside("h", kept)
         inside = {key for key in ids + others for first, end in ranges if first <= key < end}
         assert inside == {key for key in ids if key.split("\t")[1] not in kept}
+
+
+# --- a write that comes in between
+
+
+class Racing:
+    """A collection where entries appear between our look and our write, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.stored: dict[str, int] = {}
+        self.bulks = 0
+
+    def __getitem__(self, _name: str) -> Racing:
+        return self
+
+    def find(self, _filter: Any, _projection: Any) -> list[dict[str, Any]]:
+        found = [{"_id": place, "generation": generation} for place, generation in self.stored.items()]
+        if self.times:
+            self.times -= 1
+            self.stored["h\tM\t\tx"] = 1
+            return []
+        return found
+
+    def bulk_write(self, updates: list[UpdateOne], *, ordered: bool) -> Any:
+        assert not ordered
+        self.bulks += 1
+        upserted = 0
+        for update in updates:
+            place, generation = update._filter["_id"], 5
+            if "generation" not in update._filter:
+                upserted += place not in self.stored
+                self.stored.setdefault(place, generation)
+            elif self.stored.get(place, generation) < update._filter["generation"]["$lt"]:
+                self.stored[place] = generation
+        return type("Done", (), {"upserted_count": upserted})
+
+
+@pytest.mark.parametrize(("times", "bulks"), [(0, 1), (1, 2), (2, 3)])
+def test_an_entry_that_appears_in_between_is_looked_at_again(times: int, bulks: int) -> None:
+    racing: Any = Racing(times)
+    entry = RegistryEntry("M", "M/x", 3, "00" * 32, 5, removed=False)
+    _store(racing, "h", {"h\tM\t\tx": entry, "h\tM\t\ty": entry})
+    assert racing.stored == {"h\tM\t\tx": 5, "h\tM\t\ty": 5}
+    assert racing.bulks == bulks
+
+
+def test_another_writer_without_end_is_a_failure() -> None:
+    racing: Any = Racing(99)
+    entry = RegistryEntry("M", "M/x", 3, "00" * 32, 5, removed=False)
+    with pytest.raises(RegistryFailed):
+        _store(racing, "h", {"h\tM\t\tx": entry})
