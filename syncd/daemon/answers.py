@@ -106,7 +106,7 @@ class Answers:
     def health(self) -> dict[str, Any]:
         problems = self._daemon.problems()
         return {
-            "ok": not problems,
+            "ok": not self._daemon.faults(),
             "version": __version__,
             "pid": os.getpid(),
             "since": self._daemon.since,

@@ -44,8 +44,9 @@ TRASH_COUNTED = 10_000
 RETRY_FIRST_S = 15.0
 STUCK_S = 900.0
 RUN_DEADLINE_S = 86_400.0
-UNFOCUSED_LOOK_S = 60.0
-FAILED_LOOK_S = 5.0
+UNFOCUSED_REST = 20.0
+UNFOCUSED_REST_MIN_S, UNFOCUSED_REST_MAX_S = 2.0, 60.0
+"""After a whole run nothing but the schedule asks for the next for so many times as long as it took."""
 PATROL_NOTE = "patrol"
 
 
@@ -101,8 +102,7 @@ class Keeper:
         self._untidy = False
         self._replaced_by_hints = 0
         self._failures = 0
-        self._whole_at = float("-inf")
-        self._whole_ok = True
+        self._unfocused_at = float("-inf")
         self._stopped = False
         self._last_counts: tuple[int, ...] = ()
         self._progress_at = time.monotonic()
@@ -134,8 +134,7 @@ class Keeper:
         """Something may have changed at the source."""
         with self._changed:
             if hint.directories is None:
-                rest_s = UNFOCUSED_LOOK_S if self._whole_ok else FAILED_LOOK_S  # a source that is back is watched anew
-                self._due_at = min(self._due_at, max(time.monotonic(), self._whole_at + rest_s))
+                self._due_at = min(self._due_at, max(time.monotonic(), self._unfocused_at))
             else:
                 if not self._hinted:
                     self._hinted_at = time.monotonic()
@@ -293,7 +292,8 @@ class Keeper:
 
     def _run(self, options: RunOptions, report: Report, *, new_target: bool = False, take_over: bool = False) -> None:
         self.keeping.execute_run(options, report, new_target=new_target, take_over=take_over)
-        self._whole_at, self._whole_ok = time.monotonic(), report.error is None
+        rest_s = min(max(UNFOCUSED_REST * report.duration_s, UNFOCUSED_REST_MIN_S), UNFOCUSED_REST_MAX_S)
+        self._unfocused_at = time.monotonic() + rest_s
         self._replaced_by_hints = 0
         self._retry_sooner(report.error)
         self._log_run(report)

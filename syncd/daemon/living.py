@@ -120,12 +120,16 @@ class Daemon:
         """Return what keeps a mirror."""
         return self.kept.get(name)
 
+    def faults(self) -> list[str]:
+        """Return what a restart of the daemon may mend."""
+        relay = self._relay_threads[-1] if self._relay_threads else None
+        if relay is None or relay.is_alive() or self._ending.is_set():
+            return []
+        return ["announcements are not being sent: their thread ended"]
+
     def problems(self) -> list[str]:
-        """Return what is wrong with the daemon itself (not with a mirror)."""
-        found = [self.config_problem] if self.config_problem else []
-        if self._relay_threads and not self._relay_threads[-1].is_alive() and not self._ending.is_set():
-            found.append("announcements are not being sent: their thread ended")
-        return found
+        """Return what is wrong with the daemon itself (not with a mirror), faults included."""
+        return [*([self.config_problem] if self.config_problem else []), *self.faults()]
 
     def bug(self, error: BaseException, where: str) -> None:
         """Keep what nobody foresaw for a report."""

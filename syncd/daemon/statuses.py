@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from syncd import __version__
 from syncd.app.telling import mirror_status
+from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.reasons import Reason
 from syncd.daemon.errands import progress_of
 from syncd.daemon.kept import KeptMirror
@@ -25,13 +26,19 @@ SOURCE_DOWN = frozenset({10, 12})
 
 def status_json(daemon: Daemon) -> dict[str, Any]:
     """Return the whole answer."""
-    kept = list(daemon.kept.values())
-    lines = [line_of(daemon, each) for each in kept]
-    status = Status(__version__, daemon.host.name, lines, _pid(), daemon.since)
+    settings = daemon.settings
+    lines = [_configured(daemon, settings, each) for each in settings.mirrors]
+    status = Status(__version__, daemon.host.name, lines, os.getpid(), daemon.since)
     answer = status.as_json()
     answer["at"] = daemon.now()
-    for each, line in zip(kept, answer["mirrors"], strict=True):
-        line |= _extras(daemon, each, line)
+    kept = [each for mirror in settings.mirrors if (each := daemon.find(mirror.name)) is not None]
+    for line in answer["mirrors"]:
+        mirror = settings.mirror(line["name"])
+        if mirror is not None:
+            line |= {"every_s": mirror.every_s, "target": str(mirror.target), "source": str(mirror.source)}
+        found = daemon.find(line["name"])
+        if found is not None:
+            line |= _extras(daemon, found)
     answer["hops"] = hops(daemon, kept)
     answer["announcing"] = announcing(daemon)
     answer["leases"] = daemon.answers.lease_counts()
@@ -46,20 +53,19 @@ def line_of(daemon: Daemon, kept: KeptMirror) -> MirrorStatus:
     return line._replace(next_run="" if kept.keeper.paused else daemon.schedule.next_run(kept.name))
 
 
-def _pid() -> int:
-    import os
+def _configured(daemon: Daemon, settings: Settings, mirror: MirrorSettings) -> MirrorStatus:
+    """Return the line of a configured mirror, also of one that is being started or replaced just now."""
+    kept = daemon.find(mirror.name)
+    if kept is not None:
+        return line_of(daemon, kept)
+    return mirror_status(settings, mirror, daemon.catalogue.mirror(mirror.name), utc_now(), daemon=True)
 
-    return os.getpid()
 
-
-def _extras(daemon: Daemon, kept: KeptMirror, line: Mapping[str, Any]) -> dict[str, Any]:
+def _extras(daemon: Daemon, kept: KeptMirror) -> dict[str, Any]:
     """Return what only the daemon knows of a mirror."""
     facts = kept.keeping.facts
     foreign = [*kept.keeper.foreign]
     return {
-        "every_s": kept.settings.every_s,
-        "target": str(kept.settings.target),
-        "source": str(kept.settings.source),
         "lag_s": age_s(facts.listed_at),
         "watching": kept.watching,
         "paused_until": kept.keeper.paused_until or None,
@@ -69,7 +75,6 @@ def _extras(daemon: Daemon, kept: KeptMirror, line: Mapping[str, Any]) -> dict[s
         "disk": disk_json(daemon.numbers.disks.get(kept.name)),
         "verification": verification(kept),
         "queued": kept.demand.queued,
-        "pending": line["pending"],
     }
 
 

@@ -28,7 +28,9 @@ def test_generated_documents_are_up_to_date() -> None:
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is old; run: python3 dev.py fmt"
 
 
-@pytest.mark.parametrize("name", ["README.md", "systemd/README.md", "launchd/README.md", "docs/service.md", "config.example.toml"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "systemd/README.md", "launchd/README.md", "docs/service.md", "config.example.toml"]
+)
 def test_commands_in_documents_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     code = re.findall(r"```(.*?)```|`([^`]+)`|(Try it:[^\n]*)", text, re.DOTALL)

@@ -20,7 +20,7 @@ from syncd.sources.smb.limits import SmbLimits
 
 CONNECTION = (
     "transport", "_t_worker", "sequence_window", "dialect", "cipher_id", "signing_algorithm_id",
-    "supports_multi_credit", "max_read_size", "max_transact_size",
+    "supports_multi_credit", "max_read_size", "max_transact_size", "outstanding_requests",
 )  # fmt: skip
 SESSION = ("session_id", "encrypt_data", "encryption_key", "decryption_key", "signing_key")
 TREE = ("tree_connect_id", "is_dfs_share", "encrypt_data")
@@ -55,6 +55,13 @@ def test_the_reader_thread_ends_by_an_empty_answer() -> None:
     source = inspect.getsource(Connection._process_message_thread)
     assert "self.transport.recv(self._receive_timeout)" in source
     assert "if not b_msg:\n                    return" in source
+
+
+def test_requests_may_be_added_while_its_reader_walks_over_them() -> None:
+    requests = session._Requests({1: "one"})
+    for _ in requests.values():
+        requests[2] = "two"
+    assert list(requests.values()) == ["one", "two"]
 
 
 def test_its_loggers_are_silent() -> None:

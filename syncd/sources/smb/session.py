@@ -282,12 +282,20 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Any]:
     raise SetupFailed(Hop.NAME, unresolved(failure[0] if failure else None, host))
 
 
+class _Requests(dict[int, Any]):
+    """smbprotocol's unanswered requests: its reader walks over them while the other thread adds one."""
+
+    def values(self) -> Any:
+        return list(super().values())
+
+
 class _Connection(Connection):  # type: ignore[misc]
     """smbprotocol's connection on a transport of ours: connect() assigns `transport`, and gets ours instead."""
 
     def __init__(self, transport: Transport, server: Server) -> None:
         self._ours = transport
         super().__init__(uuid.uuid4(), server.host, server.port, require_signing=True)
+        self.outstanding_requests = _Requests()
 
     @property
     def transport(self) -> Transport:
