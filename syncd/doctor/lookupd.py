@@ -190,6 +190,9 @@ def _get(peer: Peer, path: str, pace: Pace) -> _Page:
     link = http.client.HTTPConnection(peer.host, peer.port, timeout=pace.answer_s)
     try:
         return within(pace.answer_s, lambda: _read(link, path), link.close)
+    except TimeoutError as error:
+        said = f"does not answer a request for {path} (no answer within {pace.answer_s:.0f} s)"
+        raise Stopped(_wrong(peer, said)) from error
     except (OSError, http.client.HTTPException, SourceUnavailable) as error:
         raise Stopped(_wrong(peer, f"does not answer a request for {path} ({error})")) from error
     finally:
