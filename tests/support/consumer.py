@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ FIELDS = (
 )  # fmt: skip
 """Of FileReady v1, in its order (DESIGN 4.3)."""
 
+LOOK_S = 0.2
+WHOLE_WITHIN_S = 30.0
 Key = tuple[str, str]
 
 
@@ -57,28 +60,18 @@ class _Reading(Consumer):
     def messages(self, ended: threading.Event) -> Iterator[tuple[bytes, bytes]]:
         """Yield (id, body) until `ended`, or the connection is."""
         while not ended.is_set():
-            frame = self._frame(time.monotonic() + 0.2)
+            if not self._buffer and not select.select([self._socket], [], [], LOOK_S)[0]:
+                continue
+            frame = self._frame(time.monotonic() + WHOLE_WITHIN_S)  # once begun, it is read to its end
             if frame is None:
-                if self._is_closed():
-                    return
-            elif frame[0] == 2:
+                return
+            if frame[0] == 2:
                 yield frame[1][10:26], frame[1][26:]
             elif frame[1] == b"_heartbeat_":
                 self._socket.sendall(b"NOP\n")
 
     def finish(self, message_id: bytes) -> None:
         self._socket.sendall(b"FIN " + message_id + b"\n")
-
-    def _is_closed(self) -> bool:
-        """Tell a quiet connection from one that nsqd has closed."""
-        self._socket.setblocking(False)
-        try:
-            return not self._socket.recv(1, _PEEK)
-        except BlockingIOError:
-            return False
-
-
-_PEEK = 2  # MSG_PEEK, socket(7)
 
 
 class Consuming:
