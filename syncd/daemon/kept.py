@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from syncd.app.site import new_run_id
 from syncd.app.wiring import open_hints, rules_of
 from syncd.config.settings import MirrorSettings, Settings
-from syncd.core.errors import PlanRefused, SourceAuthFailed, SyncdError
+from syncd.core.errors import SourceAuthFailed, SyncdError
 from syncd.core.model import RelPath
+from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution
 from syncd.daemon.keeper import Keeper
 from syncd.daemon.keeping import Keeping
@@ -87,6 +88,7 @@ class KeptMirror:
         self.mirror_watch = MirrorWatch(settings.target, self.keeper.local_changed)
         self._hints_state = "" if self.hints is not None else "off: this kind of source cannot tell of changes"
         self._identity = identity_of(settings.target)
+        self._tried: tuple[int, int] | None = None
         self._watch_at = float("-inf")
         self._refused = False
 
@@ -149,19 +151,27 @@ class KeptMirror:
     def _watch_mirror(self) -> None:
         """Watch the target while it is there; one that went away is watched again when it is back."""
         now = identity_of(self.settings.target)
+        refused = self._was_refused()
         if now != self._identity:
-            if self._identity is not None or self._is_halted():
-                self.keeper.due()  # gone, or another one: a run says so; back: a run goes on
+            if self._identity is not None:
+                self.keeper.due()  # gone, or another one: a run says so
             self._identity = now
             self._watch_at = float("-inf")
+        if not refused:
+            self._tried = None
+        elif now is not None and now != self._tried:
+            self._tried = now
+            self.keeper.due()  # it is back, perhaps after so short a time that nothing else tells: go on
         off = self.mirror_watch.state.startswith("off")
         if now and self.keeping.facts.listed_at and (not off or time.monotonic() >= self._watch_at):
             self._watch_at = time.monotonic() + WATCH_AGAIN_S
             self.mirror_watch.start()
 
-    def _is_halted(self) -> bool:
+    def _was_refused(self) -> bool:
+        """Say whether the last run was refused its target (so that one that is there is worth another try)."""
         last = self.keeping.facts.last_run()
-        return last is not None and last.exit_code == PlanRefused.exit_code
+        reason = (last.report.get("error") or {}).get("reason") if last is not None else None
+        return reason in (Reason.TARGET_MISSING, Reason.TARGET_FOREIGN)
 
     def _watch_source(self) -> None:
         hints = self.hints

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import worker_glue
 from tests.support.consumer import FIELDS, RUNS_TOPIC, TOPIC, Consuming
 from tests.support.daemon import LONG_AGO, Host, differing, files_in, fill, put, same_shape, staged, trashed
+from tests.support.faultproxy import FaultProxy
 from tests.support.nsqd import NsqdServer, start_nsqd
 from tests.support.require import require
 from tests.support.smbd import SmbServer, start_smbd
@@ -201,15 +200,15 @@ def test_a_source_that_fails_and_a_run_that_is_held_back_have_their_exit_codes(w
 def test_a_first_run_that_fails_is_tried_again_soon(world: World) -> None:
     """A daemon that starts before its network does not wait for its schedule."""
     fill(world.share.root, 5)
-    world.host.mirrors["M"] = world.host.mirrors["M"].replace('every = "5s"', 'every = "10m"')
-    world.host.write()
-    for pid in world.share.sessions():
-        os.kill(pid, signal.SIGKILL)
-    world.share.process.send_signal(signal.SIGSTOP)
-    with world.host.daemon() as daemon:
-        try:
-            daemon.until(lambda: daemon.mirror("M")["state"] == "failing", "the server does not answer")
-        finally:
-            world.share.process.send_signal(signal.SIGCONT)
-        daemon.until_ok()
-        assert differing(world.share.root, world.target) == ""
+    with FaultProxy(("127.0.0.1", world.share.port)) as proxy:
+        proxy.down()
+        extra = 'every = "10m"\nsettle = "0.1s"'
+        world.host.add_mirror("M", world.share.url(port=proxy.port), world.target, world.share.password_file, extra)
+        with world.host.daemon() as daemon:
+            failing = daemon.until_state("M", "failing")
+            assert str(proxy.port) in failing["message"]
+            assert failing["hint"]
+            assert world.host("status").code == 3
+            proxy.up()
+            daemon.until_ok()
+            assert differing(world.share.root, world.target) == ""

@@ -125,9 +125,9 @@ class Daemon:
                 env=_environment(),
             )
         if ready:
-            self.until(self._answers, "the API answers")
+            self.until(self.answers, "the API answers")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"syncd run ended with {self.process.returncode}:\n{self.log[-3000:]}")
