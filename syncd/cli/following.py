@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 FIRST_LOOK_S = 0.02
-LOST_AFTER_S = 15.0
+LOST_AFTER_S = 5.0
 
 
 def daemon_of(settings: Settings) -> ApiClient | None:
@@ -37,9 +37,9 @@ def follow(client: ApiClient, kind: str, errand_id: str, show: Callable[[Mapping
     while True:
         try:
             errand = client.errand(kind, errand_id)
-        except SyncdError:
+        except SyncdError as error:
             if time.monotonic() - heard > LOST_AFTER_S:
-                raise
+                raise _lost(error) from error
             time.sleep(LOOK_S)
             continue
         if errand is None:
@@ -51,3 +51,10 @@ def follow(client: ApiClient, kind: str, errand_id: str, show: Callable[[Mapping
             show(errand.progress)
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, LOOK_S)
+
+
+def _lost(error: SyncdError) -> SyncdError:
+    """Say that the daemon ended under way, with the exit code of what shows it."""
+    lost = SyncdError(f"the daemon ended meanwhile; what it had done is done ({error.message})", hint="syncd status")
+    lost.exit_code = error.exit_code
+    return lost
