@@ -6,6 +6,7 @@ A sample by default; SYNCD_EXHAUSTIVE=1 kills 100 times. A failure prints its se
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import secrets
@@ -21,7 +22,8 @@ import pytest
 from syncd.client.api import SOCKET, ApiClient, SocketAddress
 from syncd.core.errors import SyncdError
 from tests.support.consumer import TOPIC, Consuming
-from tests.support.daemon import Host, differing, staged
+from tests.support.daemon import LONG_AGO, Host, differing, put, staged
+from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.nsqd import NsqdServer, start_nsqd
 from tests.support.smbd import SmbServer, start_smbd
 from tests.support.socat import start_socat
@@ -30,6 +32,8 @@ KILLS = 100 if os.environ.get("SYNCD_EXHAUSTIVE") == "1" else 8
 FILES = 300
 LIVES_S = (0.15, 2.2)
 """How long a daemon lives: from before it has read its configuration to well into its second look."""
+FORGETS = 0.15
+"""How often nsqd is killed along with the daemon, and forgets what it has taken."""
 CONVERGES_WITHIN_S = 90.0
 
 
@@ -136,9 +140,9 @@ class Asking:
             return
         self.ready += 1
         with contextlib.suppress(FileNotFoundError):
-            size = Path(found.local_path).stat().st_size
-            if size != found.size and api.resolve(f"M/{path}").generation == found.generation:
-                self.untrue.append(f"{path}: {size} bytes, said to be {found.size}")
+            digest = hashlib.sha256(Path(found.local_path).read_bytes()).hexdigest()
+            if digest != found.sha256 and api.resolve(f"M/{path}").generation == found.generation:
+                self.untrue.append(f"{path}: {digest}, said to be {found.sha256}")
 
 
 @pytest.fixture
@@ -169,10 +173,14 @@ def test_killed_again_and_again_under_load(tmp_path: Path, share: SmbServer, nsq
     with start_socat(nsqd.tcp_port) as port, Consuming(nsqd.tcp_port, {"M": target}) as consumer:
         host.use_nsq(port)
         with host.daemon(ready=False) as daemon:
+            forgot = 0
             with churn.going_on(), asking.going_on():
                 for _ in range(KILLS):
                     time.sleep(made.uniform(*LIVES_S))
                     daemon.kill()
+                    if made.random() < FORGETS:
+                        nsqd.restart(forget=True)
+                        forgot += 1
                     daemon.start(ready=False)
             daemon.until(daemon.answers, "it starts after all of that")
             daemon.until(lambda: differing(share.root, target) == "", "mirror = source", CONVERGES_WITHIN_S)
@@ -181,10 +189,11 @@ def test_killed_again_and_again_under_load(tmp_path: Path, share: SmbServer, nsq
             held = host.manifest()
             daemon.until(lambda: not consumer.unannounced(held), "every final state is announced")
             assert daemon.stop() == 0
-        print(f"{KILLS} kills, {churn.changes} changes, {len(consumer.heard)} announcements heard, "
-              f"{len({heard.id for heard in consumer.heard})} of them different, "
-              f"{sum(not heard.true_at_once for heard in consumer.heard)} superseded when they came, "
-              f"{asking.ready} of {asking.asked} files asked for were ready")  # fmt: skip
+        different = len({heard.id for heard in consumer.heard})
+        superseded = sum(not heard.true_at_once for heard in consumer.heard)
+        print(f"{KILLS} kills, nsqd forgot {forgot} times, {churn.changes} changes on the server")
+        print(f"{len(consumer.heard)} announcements heard, {different} different ones, {superseded} superseded by then")
+        print(f"{asking.ready} of {asking.asked} files that were asked for were ready")
         consumer.assert_true()
     assert asking.untrue == []
     assert differing(share.root, target) == ""
@@ -192,6 +201,33 @@ def test_killed_again_and_again_under_load(tmp_path: Path, share: SmbServer, nsq
     assert staged(target) == []
     assert share.open_files() == []
     sound(host)
+
+
+def test_a_large_file_goes_on_where_it_was(tmp_path: Path, share: SmbServer) -> None:
+    """What was received, synced and journalled before a kill is not fetched again."""
+    size, target = 220 << 20, tmp_path / "data" / "M"
+    put(share.root, "large.tif", b"begins so")
+    os.truncate(share.root / "large.tif", size)
+    os.utime(share.root / "large.tif", (LONG_AGO, LONG_AGO))
+    with FaultProxy(("127.0.0.1", share.port), bandwidth=60 << 20) as proxy:
+        host = Host(tmp_path)
+        host.add_mirror("M", share.url(port=proxy.port), target, share.password_file, 'every = "10m"')
+        with host.daemon(ready=False) as daemon:
+
+            def received() -> int:
+                return proxy.passed(Direction.TO_CLIENT)
+
+            daemon.until(lambda: received() > 160 << 20, "most of it is here")
+            daemon.kill()
+            assert not (target / "large.tif").exists()
+            before = received()
+            proxy.set_bandwidth(0)
+            daemon.start()
+            daemon.until_ok()
+            assert received() - before < size - (100 << 20), "it was fetched from its beginning"
+            assert differing(share.root, target) == ""
+            assert staged(target) == []
+            assert daemon.stop() == 0
 
 
 def sound(host: Host) -> None:
