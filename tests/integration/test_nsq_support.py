@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support import gobuild
-from tests.support.claims import Claims
+from tests.support.consumer import Consuming
 from tests.support.gobuild import BuildFailed, Recipe, Workshop, built, is_built
 from tests.support.nsqd import start_nsqd
 
-# --- claims
+# --- the consumer
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def message(path: str, content: bytes, generation: int, event: str = "ready") -> bytes:
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = digest(content)
     known = {"mirror": "M", "path": path, "event": event, "generation": generation, "size": len(content)}
     return json.dumps({**known, "sha256": sha256, "id": f"h|M|{path}|{sha256}|{generation}"}).encode()
 
@@ -32,18 +37,29 @@ def test_false_claims_are_found_and_superseded_ones_forgiven(tmp_path: Path) -> 
     (target / "false").write_bytes(b"other")
     with start_nsqd(tmp_path) as nsqd:
         nsqd.make_channel("t", "claims")
-        with Claims(nsqd.tcp_port, "t", {"M": target}) as claims:
+        with Consuming(nsqd.tcp_port, {"M": target}, "t", "claims") as consumer:
             nsqd.publish("t", message("true", b"1", 1), message("replaced", b"1", 1), message("replaced", b"2", 2))
-            claims.wait_for({"M": ["true", "replaced"]})
-            assert claims.broken() == []
+            until(lambda: len(consumer.heard) == 3)
+            assert consumer.untrue() == []
             nsqd.restart()
             nsqd.publish(
                 "t", message("false", b"3", 1), message("absent", b"3", 1), message("true", b"1", 2, "removed")
             )
-            claims.wait_for({"M": ["replaced", "false", "absent"]})
-            assert sorted(claim.path for claim in claims.broken()) == ["absent", "false"]
-            with pytest.raises(AssertionError, match="nothing"):
-                claims.wait_for({"M": ["nothing"]}, within_s=0.1)
+            until(lambda: len(consumer.heard) == 6)
+            assert sorted(heard.key[1] for heard in consumer.untrue()) == ["absent", "false"]
+            held = {("M", "replaced"): {"sha256": digest(b"2"), "generation": 2}}
+            assert len(consumer.unannounced(held)) == 2, "announced as ready, and not held: false, absent"
+            held[("M", "new")] = {"sha256": digest(b"4"), "generation": 1}
+            assert len(consumer.unannounced(held)) == 3, "held, and not announced: new"
+            held[("M", "replaced")] = {"sha256": digest(b"2"), "generation": 3}
+            assert len(consumer.unannounced(held)) == 4, "an older state was announced of it"
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 # --- gobuild
