@@ -25,6 +25,7 @@ from syncd.core.resolution import Resolution
 from syncd.daemon.answers import Answers
 from syncd.daemon.enrolment import Enrolling
 from syncd.daemon.kept import KeptMirror, Surroundings
+from syncd.daemon.memory import give_back
 from syncd.daemon.numbers import Numbers
 from syncd.daemon.reloading import ConfigWatch
 from syncd.daemon.schedule import Schedule, WallClock
@@ -232,6 +233,9 @@ class Daemon:
         self.catalogue.record_run_day(self.now()[:10])
         for kept in self.kept.values():
             kept.keeper.tidy()
+        if all(kept.keeper.current is None for kept in self.kept.values()):
+            self.catalogue.shrink()
+            give_back()
 
     def _one_line(self) -> str:
         states = ", ".join(f"{name} {state}" for name, state in self.answers.states().items())

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 
 LARGE_FILES = 5_000
-"""A run over fewer files leaves too little to be worth it."""
+"""After a run over so many files memory is given back at once, else within a minute."""
 
 
 def give_back() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from syncd.core.model import Record, Wanted
 from syncd.core.reasons import Reason
 
-MAX_WAITING = 20_000
+MAX_WAITING = 6_000
 MAX_ATTEMPTS = 2
 YIELD_STEP_S = 0.005
 

@@ -219,7 +219,7 @@ class Catalogue(CatalogueReads):
         """Give back what SQLite keeps of the file in memory (after large work, before a long rest)."""
         with self._writing, translated(self.path):
             self._connection.execute("PRAGMA shrink_memory")
-        self._reader.rows("PRAGMA shrink_memory")
+        self._reader.shrink()
 
     def close(self) -> None:
         """Close all connections, the writing one last (it tidies up the write-ahead log); safe to repeat."""

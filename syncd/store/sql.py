@@ -327,6 +327,12 @@ class Reader:
         except ValueError as error:
             raise unreadable(error) from error
 
+    def shrink(self) -> None:
+        """Give back what SQLite keeps of the file in memory, other readers made here too."""
+        for other in list(self._others):
+            other.shrink()
+        self.rows("PRAGMA shrink_memory")
+
     def another(self) -> Reader:
         """Return a further reader with temporary tables of its own; it is closed with this one at the latest."""
         return self._adopt(Reader(self._open, self.path))
