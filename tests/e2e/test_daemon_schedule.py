@@ -62,6 +62,25 @@ def test_a_change_that_is_hinted_at_does_not_wait_for_the_schedule(host: Host, t
         assert daemon.mirror("M")["last_run"]["fetched"] == 0, "no whole run was needed"
 
 
+def test_a_change_on_a_share_does_not_wait_for_the_schedule(tmp_path: Path) -> None:
+    """Made on the server itself, where Samba tells only of folders that have a handle of their own."""
+    fill(tmp_path / "share", 12)
+    target = tmp_path / "data" / "M"
+    with start_smbd(tmp_path / "smb", root=tmp_path / "share") as share:
+        host = Host(tmp_path)
+        host.add_mirror("M", share.url(), target, share.password_file, RARELY)
+        with host.daemon() as daemon:
+            at_rest(daemon)
+            for n in range(3):
+                put(share.root, f"set {n}/pages/new {n} .jpg", b"new")
+                put(share.root, f"set new {n}/deep/page.jpg", b"deep")
+                (share.root / "set 0/pages/000 letter 1 .pdf").write_bytes(b"changed" * (n + 1))
+                daemon.until(lambda: differing(share.root, target) == "", "what changed is mirrored", 20)
+            assert daemon.mirror("M")["watching"]["source"] == "on"
+            assert daemon.stop() == 0
+        assert share.open_files() == []
+
+
 def test_a_schedule_looks_by_itself(host: Host, tmp_path: Path) -> None:
     host.mirrors["M"] = host.mirrors["M"].replace('every = "10m"', 'every = "5s"')
     host.write()
