@@ -42,6 +42,7 @@ def measure(folder: Path, files: int = FILES, calls: int = CALLS) -> dict[str, L
     found: dict[str, Latency] = {}
     with _daemon(folder, files) as api:
         _wait_until_held(api, files)
+        time.sleep(QUIET_S)
         found["ready, from the daemon"] = _latency(api.resolve, spelled.known(calls // 4), REACH_DAEMON_MS)
         found["ready, from the daemon, no collection named"] = _latency(api.resolve, spelled.bare(calls // 4), None)
         found["missing, from the daemon"] = _latency(api.resolve, spelled.unknown(calls // 40), None, State.MISSING)
@@ -155,6 +156,10 @@ def _daemon(folder: Path, files: int) -> Iterator[ApiClient]:
             process.wait(30)
         process.kill()
         process.wait()
+
+
+QUIET_S = 8.0
+"""After the first run: a second look, and the watch on the mirror's folder, are over by then."""
 
 
 def _wait_until_held(api: ApiClient, files: int) -> None:

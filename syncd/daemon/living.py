@@ -25,7 +25,7 @@ from syncd.core.resolution import Resolution
 from syncd.daemon.answers import Answers
 from syncd.daemon.enrolment import Enrolling
 from syncd.daemon.kept import KeptMirror, Surroundings
-from syncd.daemon.memory import give_back
+from syncd.daemon.memory import give_back, settle
 from syncd.daemon.numbers import Numbers
 from syncd.daemon.reloading import ConfigWatch
 from syncd.daemon.schedule import Schedule, WallClock
@@ -172,6 +172,7 @@ class Daemon:
             watch = ConfigWatch(self.settings.path, self.reload)
             stack.callback(watch.close)
             watch.start()
+            settle()
             self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
             self._look_after_everything(watch, state)
             self._notifier.stopping("finishing the group in flight")
