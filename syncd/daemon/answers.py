@@ -56,9 +56,9 @@ class Answers:
     def close(self) -> None:
         """Nothing is open here."""
 
-    def mirrors_changed(self) -> None:
-        """Other mirrors are kept now."""
-        self._resolving.mirrors_changed()
+    def mirrors_changed(self, back_soon: Sequence[KeptMirror] = ()) -> None:
+        """Other mirrors are kept now; of those that are back soon, what they hold is served meanwhile."""
+        self._resolving.mirrors_changed(back_soon)
         self._leasing.mirrors_changed()
 
     def woke(self) -> None:
@@ -137,6 +137,9 @@ class Answers:
     def ensure(self, path: str) -> Future[Resolution]:
         found = self.resolve(path)
         kept = self._daemon.find(found.mirror)
+        if kept is None and found.mirror:
+            self._daemon.settle()
+            kept = self._daemon.find(found.mirror)
         if kept is not None and found.path and found.state in WAITING_STATES:
             return kept.demand.ensure(RelPath(found.path))
         future: Future[Resolution] = Future()
@@ -225,6 +228,7 @@ class Answers:
         return {"owed": owed}
 
     def _names(self, names: Sequence[str]) -> Sequence[str]:
+        self._daemon.settle()
         known = list(self._daemon.kept)
         for name in names:
             if name not in known:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.app.site import batch_name, new_run_id
 from syncd.core import paths
-from syncd.core.errors import RunStopped, SourceUnavailable, SyncdError
+from syncd.core.errors import CatalogueDamaged, RunStopped, SourceUnavailable, SyncdError
 from syncd.core.model import ROOT, RelPath
 from syncd.daemon.errands import RunErrand, VerifyErrand
 from syncd.daemon.keeping import Keeping
@@ -75,6 +75,7 @@ class Keeper:
         told: Callable[[Keeper, Report], None],
         verified: Callable[[int, int], None],
         bug: Callable[[BaseException, str], None],
+        fatal: Callable[[SyncdError], None],
     ) -> None:
         self.keeping = keeping
         self.demand = demand
@@ -90,6 +91,7 @@ class Keeper:
         self._told = told
         self._verified = verified
         self._bug = bug
+        self._fatal = fatal
         self._changed = threading.Condition()
         self._wishes: deque[RunErrand | VerifyErrand] = deque()
         self._asked_for = False
@@ -221,10 +223,16 @@ class Keeper:
                 work()
             except SyncdError as error:
                 self._log.warning("work.failed", mirror=self.name, error=error.message, hint=error.hint)
+                self._end_if_damaged(error)
             except Exception as error:  # noqa: BLE001 - one mirror's bug does not stop the others
                 self._bug(error, self.name)
             finally:
                 self.current = None
+
+    def _end_if_damaged(self, error: SyncdError | None) -> None:
+        """A damaged catalogue is set aside and rebuilt at a start: have the daemon end, so that it is started again."""
+        if isinstance(error, CatalogueDamaged):
+            self._fatal(error)
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
@@ -296,6 +304,7 @@ class Keeper:
         self._unfocused_at = time.monotonic() + rest_s
         self._replaced_by_hints = 0
         self._retry_sooner(report.error)
+        self._end_if_damaged(report.error)
         self._log_run(report)
         if report.scanned >= LARGE_FILES:
             self.keeping.catalogue.shrink()

@@ -46,6 +46,7 @@ class Surroundings:
     told: Callable[[Keeper, Report], None]
     count: Callable[..., None]
     bug: Callable[[BaseException, str], None]
+    fatal: Callable[[SyncdError], None]
 
 
 class KeptMirror:
@@ -83,6 +84,7 @@ class KeptMirror:
             told=self._told,
             verified=self._verified,
             bug=around.bug,
+            fatal=around.fatal,
         )
         self.hints: HintSource | None = open_hints(settings)
         self.mirror_watch = MirrorWatch(settings.target, self.keeper.local_changed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ FIRST_TICK_S = 0.05
 LOOK_AFTER_S = 2.0
 TIDY_S = 60.0
 STOP_S = 8.0
+SETTLE_S = 4.0
 API_ANSWERS_S = 3.0
 
 
@@ -79,6 +80,8 @@ class Daemon:
         self._clock = clock or Clock()
         self._source_of = source_of
         self._ending = threading.Event()
+        self._settled = threading.Event()
+        self._settled.set()
         self._reload = threading.Event()
         self._woken = threading.Event()
         self._fatal: SyncdError | None = None
@@ -127,6 +130,10 @@ class Daemon:
         if relay is None or relay.is_alive() or self._ending.is_set():
             return []
         return ["announcements are not being sent: their thread ended"]
+
+    def settle(self) -> None:
+        """Wait, for some seconds at most, until a configuration that is just being taken over has been."""
+        self._settled.wait(SETTLE_S)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the daemon itself (not with a mirror), faults included."""
@@ -275,6 +282,7 @@ class Daemon:
             told=self.numbers.note_run,
             count=self.numbers.add,
             bug=self._bug,
+            fatal=self._fail,
         )
         self.numbers.begin(mirror.name)
         kept = self.kept[mirror.name] = KeptMirror(mirror, around)
@@ -333,12 +341,12 @@ class Daemon:
         self.enrolment.close()
         self._stop_announcing()
 
-    def _stop_mirrors(self, names: list[str]) -> None:
-        """End some mirrors, all at the same time."""
+    def _stop_mirrors(self, names: list[str], back_soon: Container[str] = ()) -> None:
+        """End some mirrors, all at the same time. back_soon: these are started again: what they hold is served on."""
         ending = [self.kept.pop(name) for name in names]
         for kept in ending:
             self.schedule.remove(kept.name)
-        self.answers.mirrors_changed()
+        self.answers.mirrors_changed([kept for kept in ending if kept.name in back_soon])
         if not ending:
             return
         with ThreadPoolExecutor(len(ending), thread_name_prefix="stop") as pool:
@@ -368,13 +376,20 @@ class Daemon:
             raise ConfigError(problem, problems=[problem], hint="restart syncd")
 
     def _take_over(self, settings: Settings) -> None:
+        self._settled.clear()
+        try:
+            self._replace_parts(settings)
+        finally:
+            self._settled.set()
+
+    def _replace_parts(self, settings: Settings) -> None:
         old, self.settings = self.settings, settings
         shared_changed = repr(old.host) != repr(settings.host)
         known = {mirror.name: mirror for mirror in settings.mirrors}
         gone = [
             name for name, kept in self.kept.items() if shared_changed or repr(known.get(name)) != repr(kept.settings)
         ]
-        self._stop_mirrors(gone)
+        self._stop_mirrors(gone, known)
         if shared_changed:
             self.schedule.close()
             self.schedule = Schedule(settings.host.zone())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from syncd.app.wiring import spellings_of
@@ -25,10 +25,16 @@ class Resolving:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._resolver = Resolver((), self._suspect)
+        self._lent: tuple[KeptMirror, ...] = ()
 
-    def mirrors_changed(self) -> None:
-        """Other mirrors are kept now."""
-        self._resolver = Resolver([_known(kept) for kept in list(self._daemon.kept.values())], self._suspect)
+    def mirrors_changed(self, back_soon: Sequence[KeptMirror] = ()) -> None:
+        """Other mirrors are kept now; those that are back soon are answered for meanwhile."""
+        kept = dict(self._daemon.kept)
+        lent = {each.name: each for each in (*self._lent, *back_soon)}
+        for name in lent.keys() & kept.keys():
+            lent.pop(name).keeping.target.close()  # back: whoever asked meanwhile may have opened it again
+        self._lent = tuple(lent.values())
+        self._resolver = Resolver([_known(each) for each in (*kept.values(), *self._lent)], self._suspect)
 
     def resolve(self, spelled: str, *, near: bool = True) -> Resolution:
         """Say what a spelling means and how it is."""

@@ -210,3 +210,22 @@ def test_a_full_disk_keeps_what_is_held_and_goes_on_when_there_is_room(tmp_path:
             assert daemon.stop() == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False, timeout=20)
+
+
+def test_a_catalogue_that_is_damaged_under_the_daemon_ends_it_and_the_next_start_rebuilds(
+    host: Host, tmp_path: Path
+) -> None:
+    with host.daemon() as daemon:
+        daemon.until_ok()
+        catalogue = host.state / "catalogue.db"
+        with catalogue.open("r+b") as file:
+            file.write(b"\xa5" * catalogue.stat().st_size)
+        with catalogue.with_name("catalogue.db-wal").open("r+b") as log:
+            log.truncate(0)
+        host.run_once()
+        assert daemon.process.wait(30) == 15, daemon.log[-1000:]
+        assert "is damaged" in daemon.log
+    with host.daemon() as again:
+        again.until_ok()
+        assert differing(tmp_path / "source", tmp_path / "data" / "M") == ""
+        assert again.stop() == 0
