@@ -83,6 +83,7 @@ class Daemon:
         self._settled = threading.Event()
         self._settled.set()
         self._reload = threading.Event()
+        self._watch = ConfigWatch(settings.path, self.reload)  # from now on: a start takes long enough for an edit
         self._woken = threading.Event()
         self._fatal: SyncdError | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -176,12 +177,11 @@ class Daemon:
             server = self._start_server(state)
             stack.callback(lambda: self._server.close())
             self._server = server
-            watch = ConfigWatch(self.settings.path, self.reload)
-            stack.callback(watch.close)
-            watch.start()
+            stack.callback(self._watch.close)
+            self._watch.start()
             settle()
             self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
-            self._look_after_everything(watch, state)
+            self._look_after_everything(state)
             self._notifier.stopping("finishing the group in flight")
             self._log.info("daemon.stopping")
         self._log.info("daemon.stopped")
@@ -196,7 +196,7 @@ class Daemon:
         with Site(self.settings, self._clock).open_catalogue_in(state) as catalogue:
             yield catalogue
 
-    def _look_after_everything(self, watch: ConfigWatch, state: StateDirectory) -> None:
+    def _look_after_everything(self, state: StateDirectory) -> None:
         """Do what is due now and then, until the end."""
         wall, looked, tidied, fed = WallClock(), 0.0, time.monotonic(), 0.0
         feed_every_s = watchdog_interval_s()
@@ -209,7 +209,7 @@ class Daemon:
             jump = wall.jumped_s()
             if jump:
                 self._begin_anew(jump)
-            if self._reload.is_set() or watch.changed():
+            if self._reload.is_set() or self._watch.changed():
                 self._reload.clear()
                 self._read_settings_again()
             now = time.monotonic()
@@ -332,6 +332,7 @@ class Daemon:
             token=None if api.token is None else api.token.reveal,
             allowed_hosts=api.allowed_hosts,
             on_bug=lambda error: self._bug(error, "api"),
+            on_answer=lambda call, status: self.numbers.add("syncd_api_requests_total", call=call, status=str(status)),
         )
         server.start()
         return server

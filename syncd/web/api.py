@@ -61,12 +61,16 @@ class Endpoint(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where a request leads. endpoint None: nowhere, for this reason; access is what has to be passed even then."""
+    """Where a request leads. endpoint None: nowhere, for this reason; access is what has to be passed even then.
+
+    route: the call as docs/api.md writes it, "" where there is none.
+    """
 
     endpoint: Endpoint | None
     name: str
     access: Access
     refusal: Refusal | None = None
+    route: str = ""
 
 
 class Api:
@@ -92,18 +96,20 @@ class Api:
     def find(self, method: str, path: str) -> Found:
         """Return the endpoint of a method and path (without its query)."""
         parent, _, name = path.rpartition("/")
-        methods = self._routes.get(path)
+        route, methods = path, self._routes.get(path)
         if methods is None and _NAME.fullmatch(name):
-            methods = self._routes.get(f"{parent}/*")
+            route = f"{parent}/*"
+            methods = self._routes.get(route)
         if methods is None:
             return Found(None, "", Access(), NOT_THERE)
-        endpoint = methods.get("GET" if method == "HEAD" else method)
+        method = "GET" if method == "HEAD" else method
+        endpoint = methods.get(method)
         if endpoint is None:
             allowed = ", ".join(sorted([*methods, *(["HEAD"] if "GET" in methods else [])]))
             access = next(iter(methods.values())).access._replace(socket_only=False)
             refusal = Refusal(405, f"allowed here: {allowed}", headers=(("Allow", allowed),))
             return Found(None, "", access, refusal)
-        return Found(endpoint, name, endpoint.access)
+        return Found(endpoint, name, endpoint.access, route=f"{method} {route}")
 
     def _make_routes(self) -> dict[str, dict[str, Endpoint]]:
         page, token, local = Access(open=True), Access(), Access(socket_only=True)

@@ -31,6 +31,10 @@ _BIG = Refusal(413, "the body is longer than this call takes", "docs/api.md has 
 _NO_TOKEN = Refusal(503, "the API's token cannot be read on the daemon's side", "syncd doctor")
 
 
+OTHER = "other"
+"""What a request that leads nowhere counts as."""
+
+
 class Exchanges(HTTPServerConnectionDelegate):
     """Makes an Exchange of each request of one listener."""
 
@@ -41,12 +45,14 @@ class Exchanges(HTTPServerConnectionDelegate):
         crowd: Crowd,
         tasks: set[asyncio.Task[None]],
         on_bug: Callable[[BaseException], None],
+        on_answer: Callable[[str, int], None],
     ) -> None:
         self.api = api
         self.door = door
         self.crowd = crowd
         self.tasks = tasks
         self.on_bug = on_bug
+        self.on_answer = on_answer
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         peer = cast("Peer", cast("HTTP1ServerConnection", server_conn).context)
@@ -71,6 +77,7 @@ class Exchange(HTTPMessageDelegate):
         self._reserved = 0
         self._answered = False
         self._is_head = False
+        self._route = OTHER
 
     # --- asking --------------------------------------------------------------------------------------------------
 
@@ -94,6 +101,7 @@ class Exchange(HTTPMessageDelegate):
         self._is_head = start.method == "HEAD"
         path, _, query = start.path.partition("?")
         found = self._all.api.find(start.method, path)
+        self._route = found.route or OTHER
         refusal = self._all.door.refuse(headers, found.access) or found.refusal
         if refusal is None and len(start.path) > TARGET_MAX:
             refusal = Refusal(400, "the path is too long")
@@ -166,6 +174,7 @@ class Exchange(HTTPMessageDelegate):
         """Write an answer; Tornado closes the connection after it where the request was not read to its end."""
         self._release()
         self._answered = True
+        self._all.on_answer(self._route, answer.status)
         if self._connection.stream is None or self._connection.stream.closed():
             return
         self._peer.hand_over()

@@ -39,7 +39,8 @@ class ApiServer:
 
     socket_path: STATE/run/syncd.sock; its folder is made. listen: (host, port) for TCP, port 0 takes a free one; then
     token is needed: read at each request, so that a changed one counts. on_bug: gets what nobody foresaw, and a token
-    that cannot be read; from the server's thread.
+    that cannot be read; from the server's thread. on_answer: told of each answer: its call, like
+    "POST /api/v1/leases/*" ("other": there is no such call), and its status; in the server's thread, so quickly.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ApiServer:
         token: Callable[[], str] | None = None,
         allowed_hosts: Sequence[str] = (),
         on_bug: Callable[[BaseException], None] = lambda _: None,
+        on_answer: Callable[[str, int], None] = lambda _route, _status: None,
         limits: Limits | None = None,
     ) -> None:
         self._service = service
@@ -59,6 +61,7 @@ class ApiServer:
         self._token = token
         self._allowed_hosts = tuple(allowed_hosts)
         self._on_bug = on_bug
+        self._on_answer = on_answer
         self._limits = limits or _fitting(Limits())
         self._unix: UnixListener | None = None
         self._doors: list[tuple[socket.socket, Door]] = []
@@ -136,7 +139,9 @@ class ApiServer:
             calls.close()
 
     def _crowd(self, listener: socket.socket, door: Door, api: Api, tasks: set[asyncio.Task[None]]) -> Crowd:
-        return Crowd(listener, self._limits, lambda crowd: Exchanges(api, door, crowd, tasks, self._on_bug))
+        return Crowd(
+            listener, self._limits, lambda crowd: Exchanges(api, door, crowd, tasks, self._on_bug, self._on_answer)
+        )
 
 
 def _from_outside(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
