@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.log_file is not None:
         _log_to(args.log_file)
     signals = _Signals()
+    import syncd.daemon.living  # noqa: F401 - before the configuration is read: what is changed later is noticed
 
     def load() -> Settings:
         return config.load(args.config, os.environ)
@@ -113,6 +114,7 @@ class _Signals:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.interrupted = False
+        self._again = False
         self._at = 0.0
         self._daemon: Daemon | None = None
         if threading.current_thread() is threading.main_thread():
@@ -123,6 +125,8 @@ class _Signals:
     def tell(self, daemon: Daemon) -> None:
         """From now on this daemon is told; one that was to end meanwhile ends at once."""
         self._daemon = daemon
+        if self._again:
+            daemon.reload()
         if self.ended.is_set():
             daemon.stop()
 
@@ -137,5 +141,6 @@ class _Signals:
             self._daemon.stop()
 
     def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._again = True  # also for a daemon that is only about to begin
         if self._daemon is not None:
             self._daemon.reload()

@@ -303,6 +303,7 @@ class Keeper:
         rest_s = min(max(UNFOCUSED_REST * report.duration_s, UNFOCUSED_REST_MIN_S), UNFOCUSED_REST_MAX_S)
         self._unfocused_at = time.monotonic() + rest_s
         self._replaced_by_hints = 0
+        self.check_s = report.check_s
         self._retry_sooner(report.error)
         self._end_if_damaged(report.error)
         self._log_run(report)

@@ -51,6 +51,8 @@ def _of_daemon(daemon: Daemon, python: str) -> Iterator[Sample]:
         name, _, mirror = found["name"].partition(" ")
         if found["state"] in UP:
             yield Sample("syncd_hop_up", {"hop": name, "mirror": mirror}, UP[found["state"]])
+        if found["latency_ms"] is not None:
+            yield Sample("syncd_hop_latency_seconds", {"hop": name, "mirror": mirror}, found["latency_ms"] / 1000)
 
 
 def _of_mirror(daemon: Daemon, kept: KeptMirror) -> Iterator[Sample]:

@@ -136,7 +136,8 @@ def hops(daemon: Daemon, kept: list[KeptMirror]) -> list[dict[str, Any]]:
     found = [_source_hop(each) for each in kept]
     mode, relay = daemon.settings.nsq.announce, daemon.relay.state
     state = "off" if mode != "nsq" else "down" if relay.error else "ok" if relay.connected else "unknown"
-    found.append(hop("nsqd", state, relay.failing_since, relay.error))
+    latency_ms = None if relay.latency_s is None or mode != "nsq" else round(relay.latency_s * 1000, 2)
+    found.append(hop("nsqd", state, relay.failing_since, relay.error, latency_ms))
     found.append(daemon.enrolment.hop())
     return found
 
@@ -152,7 +153,8 @@ def _source_hop(kept: KeptMirror) -> dict[str, Any]:
     if last is None:
         return hop(name, "unknown")
     if last.exit_code not in SOURCE_DOWN:
-        return hop(name, "ok", last.finished_at)
+        check_s = kept.keeper.check_s
+        return hop(name, "ok", last.finished_at, latency_ms=None if check_s is None else round(check_s * 1000, 2))
     error = last.report.get("error") or {}
     return hop(name, "down", last.started_at, str(error.get("message", "")))
 

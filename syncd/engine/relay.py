@@ -61,6 +61,7 @@ class RelayState(NamedTuple):
     failures: int
     accepted: int
     again_left: int
+    latency_s: float | None = None
 
 
 class Relay:
@@ -95,6 +96,7 @@ class Relay:
         self._failing_since = ""
         self._failures = 0
         self._accepted = 0
+        self._latency_s: float | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
 
@@ -102,7 +104,8 @@ class Relay:
     def state(self) -> RelayState:
         """How it goes; takes no lock and does no I/O."""
         connected = self._connections > 0 and not self._error
-        return RelayState(connected, self._error, self._failing_since, self._failures, self._accepted, len(self._again))
+        failing = self._error, self._failing_since, self._failures
+        return RelayState(connected, *failing, self._accepted, len(self._again), self._latency_s if connected else None)
 
     def run(self) -> None:
         """Send what is owed until stop(). Raises CatalogueError; what is only out of reach is tried again for ever."""
@@ -199,7 +202,10 @@ class Relay:
             self._again = again[AGAIN_AT_ONCE:]
 
     def _publish(self, topic: str, bodies: Sequence[bytes]) -> None:
+        began = time.monotonic()
         self._publisher.publish(topic, bodies)
+        if not bodies:
+            self._latency_s = time.monotonic() - began
         self._accepted += len(bodies)
         if self._publisher.connections != self._connections:
             self._connections = self._publisher.connections

@@ -80,6 +80,7 @@ class Report:
     hinted: bool = False
     whole_run_needed: bool = False
     replaced: int = 0
+    check_s: float | None = None
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], run_id: str, details: Sequence[str] = ()) -> Report:

@@ -152,7 +152,9 @@ class MirrorRun:
         return not self._options.only and not self._options.dry_run
 
     def _look_at_source(self) -> None:
+        began = time.monotonic()
         info = self._source.check()
+        self.report.check_s = time.monotonic() - began
         self._clock_offset_ns = info.clock_offset_ns
         if self._rules.marker:
             try:

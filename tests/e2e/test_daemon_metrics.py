@@ -16,7 +16,6 @@ ELSEWHERE = {
     "syncd_mirror_failed_files",  # nothing fails here
     "syncd_failures_total",
     "syncd_topic_channels",  # there is no nsqlookupd
-    "syncd_hop_latency_seconds",  # nothing is measured on a local folder
 }
 
 
