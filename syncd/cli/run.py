@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from syncd.daemon.living import Daemon
 
 CONFIG_LOOK_S = 2.0
+CTIME_STEP_S = 0.02
 EXIT_INTERRUPTED = 130
 
 
@@ -51,13 +52,11 @@ def run(args: argparse.Namespace) -> int:
     if args.log_file is not None:
         _log_to(args.log_file)
     signals = _Signals()
-    import syncd.daemon.living  # noqa: F401 - before the configuration is read: what is changed later is noticed
-
     def load() -> Settings:
         return config.load(args.config, os.environ)
 
     if not args.wait_for_config:
-        return _live(load(), load, signals)
+        return _live(load, signals)
     return _wait_and_live(load, signals)
 
 
@@ -80,7 +79,7 @@ def _wait_and_live(load: Callable[[], Settings], signals: _Signals) -> int:
     said: tuple[str, ...] = ()
     while not signals.ended.is_set():
         try:
-            return _live(load(), load, signals)
+            return _live(load, signals)
         except ConfigError as error:
             problems = (error.message, *error.problems)
             if problems != said:
@@ -91,7 +90,9 @@ def _wait_and_live(load: Callable[[], Settings], signals: _Signals) -> int:
     return 0
 
 
-def _live(settings: Settings, load: Callable[[], Settings], signals: _Signals) -> int:
+def _live(load: Callable[[], Settings], signals: _Signals) -> int:
+    began = time.time()
+    settings = load()
     from syncd.cli.crash import keep_traceback
     from syncd.daemon.living import Daemon
     from syncd.log import logger
@@ -104,8 +105,18 @@ def _live(settings: Settings, load: Callable[[], Settings], signals: _Signals) -
 
     daemon = Daemon(settings, load=load, log=log, bug=bug)
     signals.tell(daemon)
+    if _changed_since(settings.path, began):
+        daemon.reload()  # it was replaced while we read it, or since
     code = daemon.live()
     return EXIT_INTERRUPTED if signals.interrupted else code
+
+
+def _changed_since(path: Path, at: float) -> bool:
+    """Say whether a file may be another one than at a time; file systems count in steps of some milliseconds."""
+    try:
+        return os.stat(path).st_ctime >= at - CTIME_STEP_S
+    except OSError:
+        return True
 
 
 class _Signals:

@@ -160,8 +160,12 @@ class ApiClient:
         wishes = {"source": source, "checksums": checksums, "repair": repair, "fraction": fraction}
         return self._start("verify", {"mirrors": list(mirrors), **wishes})
 
+    def start_doctor(self) -> str:
+        """Start the daemon's own examination and return its errand's id."""
+        return self._start("doctor", {})
+
     def errand(self, kind: str, errand_id: str) -> Errand | None:
-        """Return how far it is; None when the daemon does not know it (any more). kind: "runs" or "verify"."""
+        """Return how far it is; None when the daemon does not know it (any more). kind: runs, verify or doctor."""
         status, answer = self._ask("GET", f"/api/v1/{kind}/{quote(errand_id, safe='')}")
         if status == 404:
             return None

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from syncd.core.model import RelPath
 from syncd.core.reasons import hint_for
 from syncd.core.resolution import Resolution, State
 from syncd.daemon import sampling, statuses
-from syncd.daemon.errands import Errands, RunErrand, VerifyErrand
+from syncd.daemon.errands import DoctorErrand, Errands, RunErrand, VerifyErrand
 from syncd.daemon.kept import KeptMirror
 from syncd.daemon.resolving import Leasing, Resolving
 from syncd.engine.feed import page
@@ -30,6 +30,7 @@ from syncd.web.port import Errand, Lease, Sample
 
 if TYPE_CHECKING:
     from syncd.daemon.living import Daemon
+    from syncd.doctor.checks import Group
 
 FOLDER_ITEMS = 1_000
 SUMMED = 20_000
@@ -158,11 +159,33 @@ class Answers:
     # -- changes
 
     def start(self, kind: str, wishes: Mapping[str, Any]) -> str:
+        if kind == "doctor":
+            return self._start_doctor()
         names = self._names(wishes.get("mirrors") or ())
         errand = self._run_errand(names, wishes) if kind == "run" else self._verify_errand(names, wishes)
         self._errands.add(errand)
         for name in errand.mirrors:
             self._daemon.kept[name].keeper.wish(errand)
+        return errand.id
+
+    def _start_doctor(self) -> str:
+        """Examine from here; a second caller follows the first one's. No refused login is tried again."""
+        at_work = self._errands.doctor()
+        if at_work is not None:
+            return at_work
+        settings = self._daemon.settings
+        kept = [self._daemon.find(mirror.name) for mirror in settings.mirrors]
+        refused = {each.name for each in kept if each is not None and each.keeping.logins.refused}
+        told = settings._replace(mirrors=tuple(each for each in settings.mirrors if each.name not in refused))
+
+        def examine() -> Iterator[Group]:
+            from syncd.doctor import examine as doctor  # only where somebody asks
+
+            yield from doctor.examine(told, os.environ, daemon=False)
+            yield from (doctor.refused_group(each) for each in settings.mirrors if each.name in refused)
+
+        errand = DoctorErrand(new_run_id(), examine)
+        self._errands.add(errand)
         return errand.id
 
     def _run_errand(self, names: Sequence[str], wishes: Mapping[str, Any]) -> RunErrand:

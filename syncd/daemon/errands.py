@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from syncd.app.runs import RunResult, fail_not_found
 from syncd.core.errors import ConfigError, SyncdError
@@ -14,6 +14,9 @@ from syncd.core.reasons import hint_for
 from syncd.engine.report import Report
 from syncd.engine.verify import Verification
 from syncd.web.port import Errand
+
+if TYPE_CHECKING:
+    from syncd.doctor.checks import Group
 
 KEPT_S = 3_600.0
 KEPT_AT_MOST = 1_000
@@ -151,14 +154,43 @@ class VerifyErrand(_Errand):
         return Errand(self.id, done=True, result=shown, exit_code=code, errors=tuple(self._errors))
 
 
+class DoctorErrand(_Errand):
+    """`syncd doctor` in the daemon, which may be refused what a terminal may do. examine: yields groups of checks."""
+
+    def __init__(self, errand_id: str, examine: Callable[[], Iterator[Group]]) -> None:
+        super().__init__(errand_id, ["doctor"])
+        self._examine = examine
+        self._checks: list[dict[str, Any]] = []
+        threading.Thread(target=self._work, name="doctor", daemon=True).start()
+
+    def answer(self) -> Errand:
+        """Say how far it is."""
+        if not self.done:
+            return Errand(self.id, done=False)
+        code = _gravest([3 if any(check["status"] == "fail" for check in self._checks) else 0, *self._codes])
+        return Errand(self.id, True, None, {"checks": self._checks}, code, tuple(self._errors))
+
+    def _work(self) -> None:
+        try:
+            for group in self._examine():
+                self._checks += group.as_json()
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            self.fail("doctor", error)
+        else:
+            self._close("doctor")
+
+
+AnyErrand = RunErrand | VerifyErrand | DoctorErrand
+
+
 class Errands:
     """All errands of the last hour. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, RunErrand | VerifyErrand] = {}
+        self._known: dict[str, AnyErrand] = {}
 
-    def add(self, errand: RunErrand | VerifyErrand) -> None:
+    def add(self, errand: AnyErrand) -> None:
         """Keep a new one; those that ended long ago go. Raises ConfigError when too many are under way."""
         with self._lock:
             now = time.monotonic()
@@ -167,6 +199,11 @@ class Errands:
             if len(self._known) >= KEPT_AT_MOST:
                 raise ConfigError("too many runs and verifications were asked for", hint="wait for those to end")
             self._known[errand.id] = errand
+
+    def doctor(self) -> str | None:
+        """Return the id of a doctor that is at work."""
+        with self._lock:
+            return next((key for key, e in self._known.items() if isinstance(e, DoctorErrand) and not e.done), None)
 
     def find(self, errand_id: str) -> Errand | None:
         """Return how far one is."""

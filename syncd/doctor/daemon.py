@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,11 +21,15 @@ from syncd.store.state import StateDirectory
 
 API_S = 10.0
 CONNECT_S = 1.0
+LOOK_S = 0.2
+RESERVE_S = 8.0
+"""The daemon's checks may take as long as ours, which began earlier: what is left of the minute is for telling."""
 _COMPARE = "compare with the checks above, made by this command: a service may be refused what a terminal may do"
 
 
 def add_checks(settings: Settings, env: Mapping[str, str], program: str, pace: Pace, told: list[Check]) -> None:
     """Look at the service, then ask the daemon, if one answers, how it is and what it reaches."""
+    until = time.monotonic() + pace.whole_s - RESERVE_S
     found = _inspected(env, pace)
     if isinstance(found, Inspection):
         told.append(check_service(found))
@@ -40,8 +45,42 @@ def add_checks(settings: Settings, env: Mapping[str, str], program: str, pace: P
         told += check_health(health)
         try:
             told += check_view(within(pace.check_s, api.status, api.close))
+            told += check_answers(_examined(api, until))
         except SyncdError as error:
             told.append(failed("daemon", error))
+
+
+def _examined(api: ApiClient, until: float) -> list[Mapping[str, Any]] | None:
+    """Have the daemon make the same checks; None when it is not done in time."""
+    errand_id = api.start_doctor()
+    while time.monotonic() < until:
+        errand = api.errand("doctor", errand_id)
+        if errand is None:
+            return None
+        if errand.done:
+            return list((errand.result or {}).get("checks", ()))
+        time.sleep(LOOK_S)
+    return None
+
+
+def check_answers(checks: list[Mapping[str, Any]] | None) -> list[Check]:
+    """Tell what the same checks come to in the daemon: those that are not well one by one, the others as a number."""
+    if checks is None:
+        return [warn("in the daemon", "its own checks were not done in time", "syncd status")]
+    bad = [check for check in checks if check.get("status") != "ok"]
+    told = [_answer(check) for check in bad]
+    return [*told, ok("in the daemon", f"{len(checks) - len(bad)} checks made by the daemon are well")]
+
+
+def _answer(check: Mapping[str, Any]) -> Check:
+    where = printable(str(check.get("mirror") or check.get("group") or ""))
+    seen = f"in the daemon, {where}: {printable(str(check.get('seen')))}"
+    todo = printable(str(check.get("todo") or ""))
+    name = printable(str(check.get("name")))
+    if check.get("status") == "fail":
+        advised = mac.with_folder_advice if name == "target" else mac.with_network_advice
+        return advised([fail(name, seen, todo or _COMPARE)])[0]
+    return warn(name, seen, todo)
 
 
 def status_of_daemon(settings: Settings) -> dict[str, Any] | None:

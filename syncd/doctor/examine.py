@@ -62,19 +62,33 @@ def _state(settings: Settings, program: str, pace: Pace) -> list[Check]:
 
 
 def examine(
-    settings: Settings, env: Mapping[str, str], program: str = "syncd", pace: Pace | None = None, *, only: str = ""
+    settings: Settings,
+    env: Mapping[str, str],
+    program: str = "syncd",
+    pace: Pace | None = None,
+    *,
+    only: str = "",
+    daemon: bool = True,
 ) -> Iterator[Group]:
     """Yield the checks of each mirror in the order of the configuration, then those of NSQ, MongoDB and the service.
 
     All are made at the same time and done after pace.whole_s at the latest. program: how the operator calls syncd with
     this configuration, for the next steps. env: whose variables win over the file. only: this mirror alone.
+    daemon: the service and the daemon too (False in the daemon itself).
     """
     pace = pace or Pace()
     until = time.monotonic() + pace.whole_s
     running = _mirrors(settings, program, pace, only)
     if not only:
-        running += services.begin(settings, env, program, pace)
+        running += services.begin(settings, env, program, pace, daemon=daemon)
     yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
+
+
+def refused_group(mirror: MirrorSettings) -> Group:
+    """Return what is told of a mirror whose login was refused to the daemon: it is not tried again here."""
+    group = Group(mirror.name, f"{mirror.source} -> {mirror.target}")
+    group.checks += skipped(["source"], "the login was refused, and a password is tried once")
+    return group
 
 
 def examine_mirrors(

@@ -12,13 +12,13 @@ from syncd.doctor.checks import Check, Group, Pace, ok
 from syncd.doctor.parallel import Running
 
 
-def begin(settings: Settings, env: Mapping[str, str], program: str, pace: Pace) -> list[Running]:
-    """Start looking at all of them at the same time."""
+def begin(settings: Settings, env: Mapping[str, str], program: str, pace: Pace, *, daemon: bool) -> list[Running]:
+    """Start looking at all of them at the same time. daemon: also at the service, and at what the daemon sees."""
     started = [_nsqd(address, env, pace) for address in settings.nsq.nsqd]
     started += [_lookupd(address, settings, env, pace) for address in settings.nsq.lookupd]
     if settings.mongo.uri is not None:
         started.append(_mongo(settings, pace))
-    return [*started, _daemon(settings, env, program, pace)]
+    return [*started, _daemon(settings, env, program, pace)] if daemon else started
 
 
 def check_announcements(settings: Settings) -> list[Check]:

@@ -114,6 +114,9 @@ class Catalogue(CatalogueReads):
 
     def _begin_mirror(self, name: str) -> int:
         with self.transaction() as db:
+            there = db.execute("SELECT id FROM mirrors WHERE name = ?", (name,)).fetchone()
+            if there is not None:  # another thread was quicker
+                return int(there[0])
             begun = db.execute("INSERT INTO mirrors (name, uid) VALUES (?, ?)", (name, secrets.token_hex(16)))
             db.execute("INSERT INTO directories (mirror_id, path) VALUES (?, '')", (begun.lastrowid,))
             return int(begun.lastrowid or 0)

@@ -131,6 +131,8 @@ class Api:
             f"{api}/runs/*": {"GET": Endpoint(token, self._errand)},
             f"{api}/verify": {"POST": Endpoint(local, self._start_verify)},
             f"{api}/verify/*": {"GET": Endpoint(token, self._errand)},
+            f"{api}/doctor": {"POST": Endpoint(local, self._start_doctor)},
+            f"{api}/doctor/*": {"GET": Endpoint(token, self._errand)},
             f"{api}/approve": {"POST": Endpoint(local, self._approve, body_max=APPROVE_BODY_MAX)},
             f"{api}/pause": {"POST": Endpoint(local, self._pause)},
             f"{api}/resume": {"POST": Endpoint(local, self._resume)},
@@ -286,6 +288,9 @@ class Api:
     async def _start_verify(self, call: Call) -> Answer:
         return await self._start("verify", "verify", _verify_wishes, call)
 
+    async def _start_doctor(self, call: Call) -> Answer:
+        return await self._start("doctor", "doctor", _no_wishes, call)
+
     async def _start(self, kind: str, where: str, read: Callable[[Wishes], _Fields], call: Call) -> Answer:
         wishes = await self._read(read, call)
         errand = await self._calls.run(lambda: self._service.start(kind, wishes))
@@ -341,6 +346,10 @@ def _verify_wishes(asked: Wishes) -> _Fields:
         "repair": asked.flag("repair"),
         "fraction": asked.number("fraction", 0, 1, default=1),
     }
+
+
+def _no_wishes(_asked: Wishes) -> _Fields:
+    return {}
 
 
 def _approve_wishes(asked: Wishes) -> _Fields:

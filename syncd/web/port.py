@@ -82,7 +82,8 @@ class Service(Protocol):
 
     def start(self, kind: str, wishes: Mapping[str, Any]) -> str:
         """Start long work and return its errand's id. kind "run": wishes {mirrors: [name], only: [path], new_target,
-        take_over}; kind "verify": {mirrors, source, checksums, repair, fraction}. Raises ConfigError for wrong wishes.
+        take_over}; kind "verify": {mirrors, source, checksums, repair, fraction}; kind "doctor": {}, and its result is
+        {checks: [...]}. Raises ConfigError for wrong wishes.
         """
 
     def errand(self, errand_id: str) -> Errand | None:

@@ -60,3 +60,19 @@ def scrape(host: Host) -> str:
         return link.getresponse().read().decode()
     finally:
         link.close()
+
+
+def test_doctor_shows_what_the_daemon_finds_too(host: Host, tmp_path: Path) -> None:
+    with host.daemon() as daemon:
+        daemon.until_ok()
+        done = host("doctor", "--json")
+        assert done.code == 0, done.out
+        seen = {check["name"]: check for check in done.json["checks"] if check["group"] == "daemon"}
+        assert seen["in the daemon"]["status"] == "ok"
+        assert not seen["in the daemon"]["seen"].startswith("0 ")
+        (tmp_path / "source").rename(tmp_path / "unmounted")
+        done = host("doctor", "--json")
+        assert done.code == 3
+        answers = [check for check in done.json["checks"] if check["seen"].startswith("in the daemon, M:")]
+        assert answers, "both answers are shown"
+        assert daemon.stop() == 0

@@ -164,7 +164,7 @@ class FakeService:
 
     def start(self, kind: str, wishes: Mapping[str, Any]) -> str:
         self._enter("start")
-        unknown = set(wishes["mirrors"]) - {self.mirror}
+        unknown = set(wishes.get("mirrors", ())) - {self.mirror}
         if unknown:
             problem = f"there is no mirror {sorted(unknown)[0]!r}"
             raise ConfigError(problem, problems=[problem], hint="syncd status")
