@@ -2,6 +2,7 @@
 
 living.py     one daemon: everything that runs beside each other, started, reloaded and stopped
 keeper.py     one mirror: its thread, which does one thing after the other (runs, hints, repairs, verification)
+care.py       what lies in the mirror between runs: changes by others, background verification, room
 keeping.py    how the composition's commands run inside the daemon: shared target, shared locks
 schedule.py   when a mirror is due; clock jumps
 target.py     one mirror's target, opened when needed, closed when nobody uses it

@@ -9,28 +9,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.app.site import batch_name, new_run_id
+from syncd.app.site import new_run_id
 from syncd.core import paths
 from syncd.core.errors import CatalogueDamaged, RunStopped, SourceUnavailable, SyncdError
-from syncd.core.model import ROOT, RelPath
+from syncd.core.model import RelPath
+from syncd.daemon.care import Care
 from syncd.daemon.errands import RunErrand, VerifyErrand
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.memory import LARGE_FILES, give_back
-from syncd.daemon.numbers import Disk
-from syncd.engine.commit import Committer
 from syncd.engine.demand import Demand
-from syncd.engine.patrol import Cycle, Patrol
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions
 from syncd.engine.run import utc_text
 from syncd.engine.status import FOR_EVER, PAUSED_NOTE, is_paused
-from syncd.engine.tending import Tending
-from syncd.engine.verify import Verification, Verifier
+from syncd.engine.verify import Verification
 from syncd.ports import Hint
 
 if TYPE_CHECKING:
@@ -39,15 +35,12 @@ if TYPE_CHECKING:
 DEBOUNCE_S = 0.1
 HINTED_AT_MOST = 256
 LOCAL_AT_MOST = 10_000
-FOCUS = 200
-TRASH_COUNTED = 10_000
 RETRY_FIRST_S = 15.0
 STUCK_S = 900.0
 RUN_DEADLINE_S = 86_400.0
 UNFOCUSED_REST = 20.0
 UNFOCUSED_REST_MIN_S, UNFOCUSED_REST_MAX_S = 2.0, 60.0
 """After a whole run nothing but the schedule asks for the next for so many times as long as it took."""
-PATROL_NOTE = "patrol"
 
 
 class Current(NamedTuple):
@@ -80,12 +73,10 @@ class Keeper:
         self.keeping = keeping
         self.demand = demand
         self.name = keeping.mirror.name
-        self.foreign: OrderedDict[RelPath, None] = OrderedDict()
+        self.care = Care(keeping, now_ns, log, verified)
         self.current: Current | None = None
+        self.check_s: float | None = None
         self.paused_until = keeping.facts.note(PAUSED_NOTE)
-        self.patrol = Patrol(
-            keeping.facts, Cycle.parse(keeping.facts.note(PATROL_NOTE)), float(keeping.mirror.verify_days)
-        )
         self._now_ns = now_ns
         self._log = log
         self._told = told
@@ -311,7 +302,7 @@ class Keeper:
             self.keeping.catalogue.shrink()
             give_back()
         if options.whole:
-            self.foreign = OrderedDict.fromkeys(RelPath(path) for path in report.foreigners)
+            self.care.foreign = OrderedDict.fromkeys(RelPath(path) for path in report.foreigners)
         self._told(self, report)
 
     def _retry_sooner(self, error: SyncdError | None) -> None:
@@ -402,106 +393,21 @@ class Keeper:
     # -- the mirror itself
 
     def _tend(self, changed: frozenset[RelPath] | None) -> None:
-        """Look at what changed in the mirror's folder: held files are repaired, foreign ones shown."""
-        with self.keeping.target.use() as mirror:
-            report = Report(self.name, new_run_id())
-            committer = self._committer(mirror, report)
-            found = Tending(mirror, self.keeping.facts, committer, self.keeping.target.writing).look(changed)
-        self._verified(0, len(found.damaged))
-        for path in found.damaged:
+        """Have a look at what changed in the mirror's folder; held files that were damaged are fetched again."""
+        damaged = self.care.tend(changed)
+        for path in damaged:
             self.demand.prefetch(path)
-        if found.damaged:  # should that fail: a look at their folders, and at everything once the source is back
-            self.hint(Hint(frozenset(paths.split(path)[0] for path in found.damaged)))
-        for path in found.foreign:
-            self.foreign[path] = None
-        for path in found.gone:
-            self.foreign.pop(path, None)
-        while len(self.foreign) > FOCUS * 5:
-            self.foreign.popitem(last=False)
-        if found.damaged:
-            self._log.warning(
-                "mirror.changed_locally", mirror=self.name, files=len(found.damaged), first=found.damaged[0]
-            )
+        if damaged:  # should that fail: a look at their folders, and at everything once the source is back
+            self.hint(Hint(frozenset(paths.split(path)[0] for path in damaged)))
 
-    def _committer(self, mirror: Any, report: Report) -> Committer:
-        batch = batch_name(self._now_ns(), report.run_id)
-        now_ns = self._now_ns
-        return Committer(
-            mirror, self.keeping.facts, report, batch, lambda: now_ns() // 1_000_000, self.keeping.target.writing
-        )
-
-    # -- verification in the background
+    def _patrol(self) -> None:
+        """Verify a little, unless there is something better to do."""
+        if not self._gives_way() and not self.keeping.logins.refused and self.care.patrol_some(self._gives_way):
+            self.due()
 
     def _gives_way(self) -> bool:
         waiting = self._wishes or self._due or self._hinted or self._local
         return self._stopped or self.paused or self.demand.busy or bool(waiting)
-
-    def _patrol(self) -> None:
-        if not self.keeping.mirror.verify_days or self._gives_way() or self.keeping.logins.refused:
-            return
-        before = self.patrol.cycle.as_text()
-        result = Verification(self.name)
-        with self.keeping.target.use() as mirror:
-            verifier = Verifier(
-                mirror,
-                self.keeping.facts,
-                self._committer(mirror, Report(self.name, new_run_id())),
-                batch_name(self._now_ns(), "verify"),
-                result,
-            )
-            walked = []
-            for path, record in self.patrol.slice(self._now_ns(), self._gives_way):
-                verifier.check(path, record)
-                walked.append((path, record))
-            self._patrol_source(verifier, [item for item in walked if item[0] not in result.wrong])
-        self._verified(result.checked, result.damaged)
-        if result.damaged:
-            self.patrol.cycle.damaged += result.damaged
-            self.patrol.cycle.last_found = utc_text(self._now_ns())
-            self._log.warning(
-                "verify.damaged", mirror=self.name, files=result.damaged, first=str(result.problems[0].path)
-            )
-            self.due()
-        if self.patrol.cycle.as_text() != before:
-            self.keeping.facts.set_note(PATROL_NOTE, self.patrol.cycle.as_text())
-
-    def _patrol_source(self, verifier: Verifier, walked: Iterable[Any]) -> None:
-        """Read at the source what was re-hashed here: an edit that restores size and mtime shows in bytes only."""
-        records = list(walked)
-        if not records:
-            return
-        source = self.keeping.open_source()
-        try:
-            source.check()
-            verifier.against_source(source, records=records)
-        except SourceUnavailable:
-            pass  # the next run says so
-        finally:
-            source.close()
-
-    def measure_disk(self) -> Disk | None:
-        """Look at the room on the mirror's disk; None when the target cannot be asked."""
-        try:
-            with self.keeping.target.use() as mirror:
-                room = mirror.room()
-                trash = sum(each.size for each in islice(mirror.trash(), TRASH_COUNTED))
-        except SyncdError:
-            return None
-        return Disk(room.free_bytes, self.keeping.mirror.min_free.floor(room.total_bytes), trash)
-
-    # -- what hints should watch most closely
-
-    def focus(self) -> list[RelPath]:
-        """Return the directories that changed most recently, then others, as many as handles are kept for."""
-        facts = self.keeping.facts
-        chosen: dict[RelPath, None] = {ROOT: None}
-        for directory in self.keeping.catalogue.recent_directories(self.name, FOCUS):
-            chosen[directory] = None
-        for directory in facts.known_directories_below(ROOT):
-            if len(chosen) >= FOCUS:
-                break
-            chosen[directory] = None
-        return list(chosen)[:FOCUS]
 
 
 def _counts(report: Report) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from syncd.app.site import write_manifest
 from syncd.app.verifying import Verifying
 from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.errors import SyncdError
+from syncd.core.model import ROOT, RelPath
 from syncd.daemon.logins import Logins
 from syncd.daemon.target import OpenTarget
 from syncd.engine.report import Report
@@ -19,6 +20,9 @@ from syncd.ports import Source
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
 from syncd.store.mirror import DiskMirror
 from syncd.store.state import Host
+
+FOCUS = 200
+"""How many directories hints watch most closely (sources/smb keeps a handle of each)."""
 
 
 class Keeping(Verifying):
@@ -86,6 +90,17 @@ class Keeping(Verifying):
         if self.facts.manifest_revision != self.facts.revision:
             with self.target.use() as mirror, self.target.writing:
                 write_manifest(mirror, self.facts)
+
+    def focus(self) -> list[RelPath]:
+        """Return the directories that changed most recently, then others, as many as handles are kept for."""
+        chosen: dict[RelPath, None] = {ROOT: None}
+        for directory in self.catalogue.recent_directories(self.mirror.name, FOCUS):
+            chosen[directory] = None
+        for directory in self.facts.known_directories_below(ROOT):
+            if len(chosen) >= FOCUS:
+                break
+            chosen[directory] = None
+        return list(chosen)[:FOCUS]
 
     # -- hooks of the composition
 

@@ -136,7 +136,7 @@ class KeptMirror:
 
     def _told(self, keeper: Keeper, report: Report) -> None:
         if self.hints is not None and (report.changed or not report.hinted):
-            self.hints.focus(keeper.focus())
+            self.hints.focus(self.keeping.focus())
         self._around.told(keeper, report)
 
     def _try_a_new_secret(self) -> None:

@@ -65,7 +65,7 @@ class Numbers:
         self.add("syncd_transfer_files_total", report.fetched, mirror=mirror)
         for reason, count in Counter(problem.reason.value for problem in report.failures).items():
             self.add("syncd_failures_total", count, mirror=mirror, reason=reason)
-        disk = keeper.measure_disk()
+        disk = keeper.care.measure_disk()
         if disk is not None:
             self.disks[mirror] = disk
 

@@ -73,7 +73,7 @@ def _of_mirror(daemon: Daemon, kept: KeptMirror) -> Iterator[Sample]:
     yield Sample("syncd_outbox_announcements", name, line.owed)
     for side, state in kept.watching.items():
         yield from one_hot("syncd_watch_state", {**name, "side": side}, "state", WATCH_STATES, state.partition(":")[0])
-    cycle = kept.keeper.patrol.cycle
+    cycle = kept.keeper.care.patrol.cycle
     yield Sample("syncd_verify_cycle_ratio", name, statuses.verification(kept)["cursor_fraction"])
     if cycle.started_ns:
         yield Sample("syncd_verify_cycle_start_time_seconds", name, cycle.started_ns / 1e9)

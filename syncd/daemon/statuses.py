@@ -64,7 +64,7 @@ def _configured(daemon: Daemon, settings: Settings, mirror: MirrorSettings) -> M
 def _extras(daemon: Daemon, kept: KeptMirror) -> dict[str, Any]:
     """Return what only the daemon knows of a mirror."""
     facts = kept.keeping.facts
-    foreign = [*kept.keeper.foreign]
+    foreign = [*kept.keeper.care.foreign]
     return {
         "lag_s": age_s(facts.listed_at),
         "watching": kept.watching,
@@ -108,7 +108,7 @@ def disk_json(disk: Disk | None) -> dict[str, int] | None:
 
 def verification(kept: KeptMirror) -> dict[str, Any]:
     """Return how far the verification in the background is."""
-    cycle = kept.keeper.patrol.cycle
+    cycle = kept.keeper.care.patrol.cycle
     found = cycle.as_json(kept.keeping.facts.totals().files)
     started_ns = found.pop("cycle_started_ns")
     started = datetime.fromtimestamp(started_ns / 1e9, utc_now().tzinfo) if started_ns else None
