@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.log_file is not None:
         _log_to(args.log_file)
     signals = _Signals()
+
     def load() -> Settings:
         return config.load(args.config, os.environ)
 
