@@ -56,7 +56,7 @@ def test_false_claims_are_found_and_superseded_ones_forgiven(tmp_path: Path) -> 
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

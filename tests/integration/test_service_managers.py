@@ -7,7 +7,6 @@ stand-in that speaks sd_notify through syncd.notify and does what its configurat
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Done
-from tests.support.services import CONFIG, REPOSITORY, BootedHost, FakeHost, booted, finished
+from tests.support.services import CONFIG, SEEN_PACKAGES, SEEN_REPOSITORY, BootedHost, FakeHost, booted, finished
 
 WAIT_S = 20
 
@@ -118,7 +117,7 @@ def interpreter() -> str:
 
 
 def python_path() -> str:
-    return ":".join([str(REPOSITORY), *(path for path in sys.path if path.endswith("site-packages"))])
+    return f"{SEEN_REPOSITORY}:{SEEN_PACKAGES}"
 
 
 def on_systemd(host: BootedHost, scope: str) -> Place:

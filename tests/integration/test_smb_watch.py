@@ -106,9 +106,9 @@ def test_other_clients_write_rename_and_remove_what_is_watched(server: SmbServer
 def test_folders_in_focus_are_removed_over_smb_with_all_above_them(server: SmbServer) -> None:
     """A folder on its way out is held for a round trip; a client that goes on at once may have to ask again."""
     with begun(server):
-        wait_until(lambda: smbclient(server, "deltree a") == "" and not (server.root / "a").exists())
-        wait_until(lambda: smbclient(server, "deltree par") == "" and not (server.root / "par").exists())
-        wait_until(lambda: server._open_files() != [] and not any("par" in path for path in server._open_files()))
+        wait_until(lambda: smbclient(server, "deltree a") == "" and not (server.root / "a").exists(), 40)
+        wait_until(lambda: smbclient(server, "deltree par") == "" and not (server.root / "par").exists(), 40)
+        wait_until(lambda: server._open_files() != [] and not any("par" in path for path in server._open_files()), 40)
 
 
 def test_watched_files_are_not_locked_and_the_folders_are_open_for_listing_only(server: SmbServer) -> None:

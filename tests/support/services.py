@@ -23,6 +23,9 @@ from tests.support import fake_managers
 from tests.support.cli import Done
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = Path(pytest.__file__).resolve().parents[1]
+SEEN_REPOSITORY, SEEN_PACKAGES = "/opt/tests/repository", "/opt/tests/packages"
+"""Where the booted machine has them: a checkout below /tmp or /root is hidden from its services."""
 CALL_TIMEOUT_S = 60
 BOOT_TIMEOUT_S = 40
 
@@ -120,6 +123,9 @@ mount -t sysfs -o ro sys sys
 {cgroups}
 mount -t tmpfs run run
 mount -t tmpfs tmp tmp
+mkdir -p .{seen_repository} .{seen_packages}
+mount --bind {repository} .{seen_repository}
+mount --bind {packages} .{seen_packages}
 mount --rbind /dev dev
 mkdir -p run/systemd .before
 pivot_root . .before
@@ -179,7 +185,9 @@ def booted(base: Path) -> Iterator[BootedHost]:
         pytest.skip("a systemd of our own needs root, systemd and util-linux")
     with _cgroups() as (cgroups, mounts):
         script = base / "boot.sh"
-        script.write_text(BOOT.format(base=base, cgroups=mounts, systemd=systemd))
+        places = {"repository": REPOSITORY, "packages": PACKAGES}
+        seen = {"seen_repository": SEEN_REPOSITORY, "seen_packages": SEEN_PACKAGES}
+        script.write_text(BOOT.format(base=base, cgroups=mounts, systemd=systemd, **places, **seen))
         join = "\n".join(f"echo $$ > {cgroup}/cgroup.procs" for cgroup in cgroups)
         inner = f"{join}\nexec unshare -m -p -u -i -n -C -f --kill-child bash {script}"
         with open(base / "boot.log", "wb") as log:
