@@ -74,6 +74,7 @@ class KeptMirror:
             resolve=lambda path: around.resolve(settings.name, path),
             writing=keeping.target.writing,
             now_ns=around.clock.now_ns,
+            bug=lambda error: around.bug(error, settings.name),
         )
         self.demand = Demand(rules_of(settings), ports, run_id=new_run_id)
         self.keeper = Keeper(
@@ -91,6 +92,8 @@ class KeptMirror:
         self._hints_state = "" if self.hints is not None else "off: this kind of source cannot tell of changes"
         self._identity = identity_of(settings.target)
         self._tried: tuple[int, int] | None = None
+        if self._identity is None and keeping.facts.target:
+            keeping.target.usable = False
         self._watch_at = float("-inf")
         self._refused = False
 

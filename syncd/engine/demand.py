@@ -54,7 +54,7 @@ class DemandPorts(NamedTuple):
 
     target: opens the mirror, shared with other work (raises TargetMissing and the like). open_source: a connection of
     its own; may raise SourceAuthFailed without trying. resolve: answers once a file has been committed. writing: the
-    lock of everybody who commits to this mirror. now_ns: wall clock.
+    lock of everybody who commits to this mirror. now_ns: wall clock. bug: told of what nobody foresaw.
     """
 
     target: Callable[[], AbstractContextManager[Mirror]]
@@ -63,6 +63,7 @@ class DemandPorts(NamedTuple):
     resolve: Callable[[RelPath], Resolution]
     writing: threading.RLock
     now_ns: Callable[[], int]
+    bug: Callable[[BaseException], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -163,6 +164,9 @@ class Demand:
                     self._serve_session(mirror)
             except SyncdError as error:
                 self._fail_all(error)
+            except Exception as error:  # noqa: BLE001 - whoever waits gets an answer, and the next wish a new start
+                self._ports.bug(error)
+                self._fail_all(SyncdError(str(error), hint=hint_for(Reason.BUG)))
             with self._changed:
                 if self._closed or not self._wishes:
                     self._thread = None
@@ -177,15 +181,15 @@ class Demand:
                 return
         try:
             session.open()
-            while (path := self._next()) is not None and not session.broken:
-                session.serve(path, self._wishes[path].urgency)
+            while (wish := self._next()) is not None and not session.broken:
+                session.serve(wish.path, wish.urgency)
         finally:
             with self._changed:
                 self._session = None
             session.close()
 
-    def _next(self) -> RelPath | None:
-        """Wait for the most urgent path; None when it is time to end."""
+    def _next(self) -> _Wish | None:
+        """Wait for the most urgent wish; None when it is time to end."""
         deadline = time.monotonic() + IDLE_S
         with self._changed:
             while not self._closed and not (self._session and self._session.broken):
@@ -194,7 +198,7 @@ class Demand:
                     wish = self._wishes.get(path)
                     if wish is not None and not wish.started and wish.urgency == urgency:
                         wish.started = True
-                        return path
+                        return wish
                 if time.monotonic() >= deadline and not self._wishes:
                     return None
                 self._changed.wait(1.0)

@@ -216,6 +216,22 @@ def test_prefetched_files_come_too_and_a_flood_is_bounded(bench: Bench, monkeypa
     assert len(bench.world.mirrored()) >= 5
 
 
+def test_a_bug_answers_whoever_waits_and_the_next_wish_begins_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    bugs: list[BaseException] = []
+    bench.demand._ports = bench.demand._ports._replace(bug=bugs.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(MemorySource, "read", broken)
+        found = bench.ask("a/3.jpg")
+    assert (found.state, found.reason) == (State.UNAVAILABLE, Reason.BUG)
+    assert isinstance(bugs[0], ZeroDivisionError)
+    assert bench.ask("a/4.jpg").state is State.READY
+
+
 def test_closing_answers_everybody(bench: Bench) -> None:
     go = threading.Event()
     bench.world.source.before_chunk = lambda _wanted, _offset: go.wait(1.0) and None
