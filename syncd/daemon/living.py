@@ -295,13 +295,21 @@ class Daemon:
 
     def _start_announcing(self) -> None:
         nsq = self.settings.nsq
-        self.relay = Relay(self.catalogue, open_publisher(nsq), host=self.host.name, topic=nsq.topic)
+        self.relay = Relay(
+            self.catalogue, open_publisher(nsq), host=self.host.name, topic=nsq.topic, held_back=self._held_back
+        )
         thread = threading.Thread(target=self._announce, args=(self.relay,), name="relay", daemon=True)
         self._relay_threads = [thread]
         thread.start()
         self.peek = open_task_peek(nsq, self.host.id, self.answers.prefetch)
         if self.peek is not None:
             self.peek.start()
+
+    def _held_back(self) -> set[str]:
+        """Name the mirrors whose disk is away, or not looked at yet: what they hold is not there to be announced."""
+        begun = dict(self.kept)
+        away = {name for name, kept in begun.items() if kept.keeping.target.usable is False}
+        return away | {mirror.name for mirror in self.settings.mirrors if mirror.name not in begun}
 
     def _announce(self, relay: Relay) -> None:
         try:

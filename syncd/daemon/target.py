@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from syncd.core.errors import SyncdError
 from syncd.store.mirror import DiskMirror
 
 KEPT_OPEN_S = 2.0
@@ -33,12 +34,14 @@ class _Opened(NamedTuple):
 class OpenTarget:
     """Gives out the one open DiskMirror of a target. Thread-safe.
 
-    writing: held by whoever changes final names or commits facts of this mirror.
+    writing: held by whoever changes final names or commits facts of this mirror. usable: whether it could be opened the
+    last time that somebody wanted to; None before the first.
     """
 
     def __init__(self, target: Path, open_: Opening, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = target
         self.writing = threading.RLock()
+        self.usable: bool | None = None
         self._open = open_
         self._clock = clock
         self._lock = threading.Lock()
@@ -76,12 +79,20 @@ class OpenTarget:
             ):
                 self._retire()
             if self._current is None:
-                mirror = self._open(new_target=new_target, take_over=take_over)
+                mirror = self._open_now(new_target, take_over)
                 self._current = _Opened(mirror, identity_of(self.path) or (0, 0))
+            self.usable = True
             mirror = self._current.mirror
             self._users[id(mirror)] = self._users.get(id(mirror), 0) + 1
             self._last_used = self._clock()
             return mirror
+
+    def _open_now(self, new_target: bool, take_over: bool) -> DiskMirror:
+        try:
+            return self._open(new_target=new_target, take_over=take_over)
+        except SyncdError:
+            self.usable = False
+            raise
 
     def _give_back(self, mirror: DiskMirror) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -67,7 +67,8 @@ class RelayState(NamedTuple):
 class Relay:
     """Sends announcements. One thread: run(), or drain() for a command; wake(), stop() and state from any thread.
 
-    host: this host's name, as messages carry it. topic: of file announcements; runs go to RUNS_TOPIC.
+    host: this host's name, as messages carry it. topic: of file announcements; runs go to RUNS_TOPIC. held_back: names
+    the mirrors of which nothing can be claimed just now, since their disk is away; what they owe waits.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Relay:
         topic: str,
         pace: Pace = UNHURRIED,
         now_ns: Callable[[], int] = time.time_ns,
+        held_back: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
@@ -86,6 +88,7 @@ class Relay:
         self._topic = topic
         self._pace = pace
         self._now_ns = now_ns
+        self._held_back = held_back
         self._connections = 0
         self._again = array("q")
         self._again_max: int | None = None
@@ -164,13 +167,13 @@ class Relay:
         if not sent and not self._again:
             self._publish(self._topic, [])
         if self._again and time.monotonic() >= self._again_due:
-            self._send_again()
             self._again_due = time.monotonic() + self._pace.again_s
+            self._send_again()
         self._trim_now_and_then()
         return bool(sent) or (bool(self._again) and not self._pace.again_s)
 
     def _send_owed(self) -> int:
-        rows = self._outbox.unpublished(BATCH_MESSAGES)
+        rows = self._outbox.unpublished(BATCH_MESSAGES, self._held_back())
         bodies: list[bytes] = []
         size = 0
         for row in rows:
@@ -194,12 +197,16 @@ class Relay:
 
     def _send_again(self) -> None:
         """Send a batch of what nsqd may have forgotten, but for what has been announced anew since."""
-        again = self._again
+        again, held_back = self._again, self._held_back()
         rows = self._outbox.still_newest(again[:AGAIN_AT_ONCE], self._again_after)
+        later = array("q", [row.seq for row in rows if row.mirror in held_back])
+        rows = [row for row in rows if row.mirror not in held_back]
         if rows:
             self._publish(self._topic, [self._file_ready(row) for row in rows])
         if self._again is again:  # else there is a new connection, and all begins anew
-            self._again = again[AGAIN_AT_ONCE:]
+            self._again = again[AGAIN_AT_ONCE:] + later
+            if not rows and later:
+                self._again_due = time.monotonic() + self._pace.idle_s
 
     def _publish(self, topic: str, bodies: Sequence[bytes]) -> None:
         began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from syncd.ports.catalogue import Announcement
@@ -21,8 +21,10 @@ class ClosedRun(NamedTuple):
 class Outbox(Protocol):
     """What is to be announced, durably kept; the relay's view of the catalogue. Thread-safe. Raises CatalogueError."""
 
-    def unpublished(self, limit: int) -> list[Announcement]:
-        """Return the oldest announcements that have not been accepted, in the order of commit."""
+    def unpublished(self, limit: int, but_of: Collection[str] = ()) -> list[Announcement]:
+        """Return the oldest announcements that have not been accepted, in the order of commit; but_of: without those
+        of these mirrors.
+        """
 
     def mark_published(self, numbers: Iterable[int], *, at: str) -> None:
         """Note, durably, that these announcements were accepted (ISO 8601 UTC)."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -334,10 +334,14 @@ class CatalogueReads:
         """Return the numbered event feed after number `since`, published or not; a gap in the numbers is a trim."""
         return self._announcements(f"{_ANNOUNCEMENT} WHERE o.seq > ? ORDER BY o.seq LIMIT ?", since, limit)
 
-    def unpublished(self, limit: int) -> list[Announcement]:
-        """Return the oldest announcements that nsqd has not accepted."""
+    def unpublished(self, limit: int, but_of: Collection[str] = ()) -> list[Announcement]:
+        """Return the oldest announcements that nsqd has not accepted; but_of: without those of these mirrors."""
         owed = "o.seq > (SELECT published_through FROM feed) AND o.published_at IS NULL"
-        return self._announcements(f"{_ANNOUNCEMENT} WHERE {owed} ORDER BY o.seq LIMIT ?", limit)
+        if not but_of:
+            return self._announcements(f"{_ANNOUNCEMENT} WHERE {owed} ORDER BY o.seq LIMIT ?", limit)
+        others = f"{_ANNOUNCEMENT} WHERE {owed} AND m.name NOT IN (SELECT value FROM json_each(?))"
+        rows = self._reader.rows(f"{others} ORDER BY o.seq LIMIT ?", (json.dumps(list(but_of)), limit))
+        return _made(_announcement, rows)
 
     def published_since(self, at: str) -> Sequence[int]:
         """Return the numbers of what was accepted at or after `at` and is the newest of its path, owed rows counted.

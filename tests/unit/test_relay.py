@@ -493,3 +493,33 @@ def test_whatever_fails_nothing_is_lost_and_the_newest_comes_last(
     newest = {row.path: row.generation for row in rows}
     last = {path: generation for _, path, generation in told(nsqd)}
     assert last == newest, "what nsqd has last of each path is its newest state, though it forgot"
+
+
+# --- mirrors whose disk is away
+
+
+def test_what_a_mirror_owes_whose_disk_is_away_waits_and_holds_nobody_up(
+    catalogue: Catalogue,
+    mirror: SqliteMirrorCatalogue,
+    nsqd: MemoryPublisher,
+    wall: Wall,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syncd.engine.relay.BATCH_MESSAGES", 2)
+    monkeypatch.setattr("syncd.engine.relay.AGAIN_AT_ONCE", 2)
+    away: set[str] = set()
+    hold(mirror, held("1"), held("2"), held("3"))
+    relay = Relay(catalogue, nsqd, host="here", topic=TOPIC, pace=QUICK, now_ns=wall, held_back=lambda: away)
+    for running in started(relay):
+        until(lambda: len(paths(nsqd)) == 3)
+        away.add("M")
+        nsqd.connections += 1  # a new connection: what was sent lately is to be sent again
+        hold(mirror, held("4"), held("5"), held("6"))
+        hold(catalogue.mirror("N"), held("n"))
+        running.wake()
+        until(lambda: "n" in paths(nsqd))
+        assert paths(nsqd)[3:] == ["n"]
+        assert len(catalogue.unpublished(10)) == 3
+        away.clear()
+        running.wake()
+        until(lambda: set(paths(nsqd)[4:]) >= {"1", "2", "3", "4", "5", "6"})
