@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -510,8 +511,8 @@ def test_what_a_mirror_owes_whose_disk_is_away_waits_and_holds_nobody_up(
     away: set[str] = set()
     hold(mirror, held("1"), held("2"), held("3"))
     relay = Relay(catalogue, nsqd, host="here", topic=TOPIC, pace=QUICK, now_ns=wall, held_back=lambda: away)
-    for running in started(relay):
-        until(lambda: len(paths(nsqd)) == 3)
+    with contextmanager(started)(relay) as running:
+        until(lambda: len(paths(nsqd)) == 3 and not catalogue.unpublished(10))
         away.add("M")
         nsqd.connections += 1  # a new connection: what was sent lately is to be sent again
         hold(mirror, held("4"), held("5"), held("6"))
