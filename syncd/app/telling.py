@@ -105,5 +105,6 @@ def mirror_status(
         owed=facts.owed().count if settings.nsq.announce == "nsq" else 0,
         every_s=mirror.every_s,
         paused=is_paused(facts.note(PAUSED_NOTE), now.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        held_back=facts.count_halted(),
     )
     return assess(found, now=now, daemon=daemon)

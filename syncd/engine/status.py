@@ -37,7 +37,9 @@ class LastRun(NamedTuple):
 
 
 class MirrorFacts(NamedTuple):
-    """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan."""
+    """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan. held_back: how
+    many changes wait for an approval.
+    """
 
     name: str
     totals: Totals
@@ -47,6 +49,7 @@ class MirrorFacts(NamedTuple):
     owed: int
     every_s: float | None = None
     paused: bool = False
+    held_back: int = 0
 
 
 class MirrorStatus(NamedTuple):
@@ -151,6 +154,9 @@ def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, dae
         error = last.report.get("error") or {}
         state = "halted" if last.exit_code == 13 else "failing"
         return state, str(error.get("message", "")), str(error.get("hint", ""))
+    if facts.held_back:  # a run over a part, or one that was stopped, came after the one that held it back
+        said = f"{facts.held_back} changes are held back until somebody approves them"
+        return "halted", said, f"syncd approve --mirror {facts.name}"
     if failures or (last is not None and last.exit_code == 3):
         first = failures[0] if failures else None
         said = f"{len(failures)} failed, the first: {first.path} ({MEANING[first.reason][0]})" if first else ""

@@ -227,6 +227,12 @@ class MirrorReads:
         select = "SELECT path, action FROM approvals WHERE mirror_id = ? AND approved = 0 ORDER BY path LIMIT -1"
         return [(RelPath(path), action) for path, action in self._reader.bulk(select, 2, (self.id,))]
 
+    def count_halted(self) -> int:
+        """Return how many changes the last whole run held back that nobody has approved."""
+        select = "SELECT count(*) FROM approvals WHERE mirror_id = ? AND approved = 0"
+        row = self._reader.row(select, (self.id,))
+        return int(row[0]) if row else 0
+
     def knows_directory(self, path: RelPath) -> bool:
         """Say whether this directory exists in the mirror as far as the catalogue knows."""
         return self._directory_id(path) is not None

@@ -181,6 +181,9 @@ def test_a_source_that_fails_and_a_run_that_is_held_back_have_their_exit_codes(w
         assert "syncd approve" in held_back.err
         assert len(files_in(world.target)) == 40, "nothing was removed"
         assert (world.host("status").code, daemon.mirror("M")["state"]) == (13, "halted")
+        part = world.host.run_once("--only", f"M/{paths[20]}")
+        assert part.code == 0, part.err
+        assert world.host("status").code == 13, "a look at a part is no end of a halt"
         shown = world.host("approve")
         assert shown.code == 2
         assert all(path in shown.out for path in paths[:12])
