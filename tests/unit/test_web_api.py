@@ -12,7 +12,7 @@ from syncd.web.guard import Access
 from tests.support.fake_service import FakeService
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "api.md"
-CHANGES = {"runs", "verify", "approve", "pause", "resume", "announce"}
+CHANGES = {"runs", "verify", "doctor", "approve", "pause", "resume", "announce"}
 
 
 @pytest.fixture
