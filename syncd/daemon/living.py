@@ -170,10 +170,11 @@ class Daemon:
             stack.callback(self.answers.close)
             self.catalogue.on_announced = self._announced
             stack.callback(self._stop_everything)
-            self._start_announcing()
+            self._prepare_announcing()
             self._start_enrolment()
             for mirror in self.settings.mirrors:
                 self._start_mirror(mirror)
+            self._start_announcing()
             server = self._start_server(state)
             stack.callback(lambda: self._server.close())
             self._server = server
@@ -293,15 +294,18 @@ class Daemon:
     def _resolve(self, name: str, path: RelPath) -> Resolution:
         return self.answers.resolve_in(name, path)
 
-    def _start_announcing(self) -> None:
+    def _prepare_announcing(self) -> None:
         nsq = self.settings.nsq
         self.relay = Relay(
             self.catalogue, open_publisher(nsq), host=self.host.name, topic=nsq.topic, held_back=self._held_back
         )
+
+    def _start_announcing(self) -> None:
+        """Begin to send; once the mirrors are known, so that it is known whose disk is away."""
         thread = threading.Thread(target=self._announce, args=(self.relay,), name="relay", daemon=True)
         self._relay_threads = [thread]
         thread.start()
-        self.peek = open_task_peek(nsq, self.host.id, self.answers.prefetch)
+        self.peek = open_task_peek(self.settings.nsq, self.host.id, self.answers.prefetch)
         if self.peek is not None:
             self.peek.start()
 
@@ -404,6 +408,7 @@ class Daemon:
             self.schedule = Schedule(settings.host.zone())
         if shared_changed or repr(old.nsq) != repr(settings.nsq):
             self._stop_announcing()
+            self._prepare_announcing()
             self._start_announcing()
         if repr(old.mongo) != repr(settings.mongo):
             self.enrolment.close()

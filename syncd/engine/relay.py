@@ -25,6 +25,8 @@ RUN_BYTES_MAX = 512 << 10
 AGAIN_WITHIN = timedelta(minutes=15)
 """An OK of nsqd is not durable: what it took lately is sent again over every new connection (RULES section 5)."""
 AGAIN_AT_ONCE = 100
+HELD_BACK_LOOK_S = 1.0
+"""So often it is asked whether what is to be sent again is still held back."""
 AGAIN_DRAINED_MAX = 2_000
 KEPT = timedelta(days=7)
 TRIM_EVERY_S = 3_600.0
@@ -206,7 +208,7 @@ class Relay:
         if self._again is again:  # else there is a new connection, and all begins anew
             self._again = again[AGAIN_AT_ONCE:] + later
             if not rows and later:
-                self._again_due = time.monotonic() + self._pace.idle_s
+                self._again_due = time.monotonic() + min(HELD_BACK_LOOK_S, self._pace.idle_s)
 
     def _publish(self, topic: str, bodies: Sequence[bytes]) -> None:
         began = time.monotonic()
