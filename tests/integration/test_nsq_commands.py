@@ -207,13 +207,14 @@ class Following:
 
     def __init__(self, host: Syncd, *words: str) -> None:
         argv = [*COMMAND, "-c", str(host.config), "events", *words]
-        self._out = (host.base / "events.out").open("w+")
+        self._path = host.base / "events.out"
+        self._out = self._path.open("w")
         self.process = subprocess.Popen(argv, stdout=self._out, stderr=subprocess.STDOUT)
 
     @property
     def lines(self) -> list[str]:
-        self._out.seek(0)
-        return self._out.read().splitlines()
+        # opened anew: a seek on a handle that the process has too would move where it writes
+        return self._path.read_text().splitlines()
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
