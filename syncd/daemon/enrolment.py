@@ -68,7 +68,7 @@ class Enrolling:
         state = self._enrolment.state
         if not state.since:
             return statuses.hop("mongodb", "unknown")
-        return statuses.hop("mongodb", "ok" if state.connected else "down", state.since, state.error)
+        return statuses.hop("mongodb", "ok" if state.connected else "down", state.since, state.error, state.latency_s)
 
     def workers(self) -> list[dict[str, Any]]:
         """Return the workers of this host that are known; none before there are workers."""

@@ -136,14 +136,15 @@ def hops(daemon: Daemon, kept: list[KeptMirror]) -> list[dict[str, Any]]:
     found = [_source_hop(each) for each in kept]
     mode, relay = daemon.settings.nsq.announce, daemon.relay.state
     state = "off" if mode != "nsq" else "down" if relay.error else "ok" if relay.connected else "unknown"
-    latency_ms = None if relay.latency_s is None or mode != "nsq" else round(relay.latency_s * 1000, 2)
-    found.append(hop("nsqd", state, relay.failing_since, relay.error, latency_ms))
+    latency_s = relay.latency_s if mode == "nsq" else None
+    found.append(hop("nsqd", state, relay.failing_since, relay.error, latency_s))
     found.append(daemon.enrolment.hop())
     return found
 
 
-def hop(name: str, state: str, since: str = "", detail: str = "", latency_ms: float | None = None) -> dict[str, Any]:
+def hop(name: str, state: str, since: str = "", detail: str = "", latency_s: float | None = None) -> dict[str, Any]:
     """Return one hop as status has it. state: ok, down, unknown or off."""
+    latency_ms = None if latency_s is None else round(latency_s * 1000, 2)
     return {"name": name, "state": state, "since": since or None, "detail": detail, "latency_ms": latency_ms}
 
 
@@ -153,8 +154,7 @@ def _source_hop(kept: KeptMirror) -> dict[str, Any]:
     if last is None:
         return hop(name, "unknown")
     if last.exit_code not in SOURCE_DOWN:
-        check_s = kept.keeper.check_s
-        return hop(name, "ok", last.finished_at, latency_ms=None if check_s is None else round(check_s * 1000, 2))
+        return hop(name, "ok", last.finished_at, latency_s=kept.keeper.check_s)
     error = last.report.get("error") or {}
     return hop(name, "down", last.started_at, str(error.get("message", "")))
 

@@ -50,7 +50,8 @@ class EnrolState(NamedTuple):
 
     since is "" before the first call has ended. error, hint: of the last failure, "" while connected. behind:
     announcements that the registry does not have yet, None when files are not recorded or that is not known. comparing:
-    all that is held is being compared. warnings: for the operator.
+    all that is held is being compared. warnings: for the operator. latency_s: how long the last heartbeat took; None
+    while not connected.
     """
 
     connected: bool
@@ -61,6 +62,7 @@ class EnrolState(NamedTuple):
     behind: int | None
     comparing: bool
     warnings: tuple[str, ...]
+    latency_s: float | None = None
 
 
 class Enrolment:
@@ -89,6 +91,7 @@ class Enrolment:
         self._files = _Files(registry, holdings, host_id, pace, now_ns) if files else None
         self._said: object = None
         self._beat_due = 0.0
+        self._beat_s: float | None = None
         self._failures = 0
         self._state = EnrolState(False, "", "", "", 0, None, False, ())
         self._woken = threading.Event()
@@ -153,7 +156,9 @@ class Enrolment:
         return self._files is not None and self._files.send_some()
 
     def _beat(self, host: Mapping[str, Any]) -> None:
+        began = time.monotonic()
         answer = self._registry.beat(host)
+        self._beat_s = time.monotonic() - began
         self._state = self._state._replace(warnings=_warnings(self._host_id, str(host.get("name")), answer))
         if self._files is not None:
             self._files.adopt(answer.bookmark, sorted({str(mirror["name"]) for mirror in host.get("mirrors", ())}))
@@ -177,7 +182,9 @@ class Enrolment:
         since = before.since if before.since and before.connected == connected else _iso(self._now_ns())
         behind = self._files.behind if self._files is not None else None
         comparing = self._files is not None and self._files.comparing
-        self._state = EnrolState(connected, since, error, hint, self._failures, behind, comparing, before.warnings)
+        latency_s = self._beat_s if connected else None
+        told = error, hint, self._failures, behind, comparing, before.warnings, latency_s
+        self._state = EnrolState(connected, since, *told)
 
     def _rest(self, pause_s: float) -> None:
         """Wait; being woken shortens it, but not below the least pause."""

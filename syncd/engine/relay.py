@@ -55,6 +55,7 @@ class RelayState(NamedTuple):
     """How the relay is, for status. error: why nothing gets through ("" = it does, or was not tried yet).
 
     failing_since: ISO 8601 UTC, "" = it is not. accepted: messages since the start. again_left: still to be sent again.
+    latency_s: how long it took last to connect, or to have a batch accepted; None while not connected.
     """
 
     connected: bool
@@ -213,10 +214,11 @@ class Relay:
     def _publish(self, topic: str, bodies: Sequence[bytes]) -> None:
         began = time.monotonic()
         self._publisher.publish(topic, bodies)
-        if not bodies:
-            self._latency_s = time.monotonic() - began
         self._accepted += len(bodies)
-        if self._publisher.connections != self._connections:
+        connected_anew = self._publisher.connections != self._connections
+        if bodies or connected_anew:  # else nothing was asked of nsqd: the connection was only looked at from here
+            self._latency_s = time.monotonic() - began
+        if connected_anew:
             self._connections = self._publisher.connections
             self._collect_again()
 

@@ -15,7 +15,7 @@ from syncd.core.errors import CatalogueError, ConfigError
 from syncd.core.model import ROOT, Dropped, RelPath
 from syncd.engine import enrolling
 from syncd.engine.enrolling import Enrolment, EnrolPace
-from syncd.ports import Bookmark, RegistryEntry
+from syncd.ports import BeatAnswer, Bookmark, RegistryEntry
 from syncd.registry.memory import MemoryRegistry
 from syncd.store.catalogue import Catalogue
 from tests.support.catalogues import NOW_MS, held, hold, open_catalogue
@@ -369,6 +369,26 @@ def test_heartbeats_come_by_themselves_and_at_once_when_a_state_changes(
     rare.mirrors["M"] = "failing"
     wait_for(lambda: rare.registry.hosts()[0].mirrors[0].state == "failing")
     assert rare.registry.calls.count("beat") == 2
+
+
+def test_it_is_known_how_long_a_heartbeat_took_while_the_registry_is_there(
+    site: Site, running: Callable[[Enrolment], threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = site.registry.beat
+
+    def slow(host: dict[str, Any]) -> BeatAnswer:
+        time.sleep(0.05)
+        return beat(host)
+
+    monkeypatch.setattr(site.registry, "beat", slow)
+    enrolment = site.enrolment()
+    assert enrolment.state.latency_s is None
+    running(enrolment)
+    wait_for(lambda: enrolment.state.connected)
+    assert (enrolment.state.latency_s or 0) >= 0.05
+    site.registry.down = True
+    wait_for(lambda: not enrolment.state.connected)
+    assert enrolment.state.latency_s is None
 
 
 def test_being_woken_it_looks_at_once_but_not_too_often(

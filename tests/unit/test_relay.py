@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,34 @@ def test_away_it_waits_and_comes_back_by_itself(
     until(lambda: running.state.connected)
     assert (running.state.failing_since, running.state.failures, running.state.error) == ("", 0, "")
     assert paths(nsqd) == [f"{n:04}" for n in range(1_200)]
+
+
+class SlowPublisher(MemoryPublisher):
+    """Takes 50 ms to connect and 100 ms for a batch; a look at the connection costs nothing."""
+
+    def publish(self, topic: str, bodies: Sequence[bytes]) -> None:
+        before = self.connections
+        super().publish(topic, bodies)
+        time.sleep(0.05 * (self.connections - before) + (0.1 if bodies else 0))
+
+
+def test_latency_is_how_long_nsqd_took_not_a_look_at_the_connection(
+    catalogue: Catalogue, wall: Wall, mirror: SqliteMirrorCatalogue
+) -> None:
+    nsqd = SlowPublisher()
+    running = started(make(catalogue, nsqd, wall))
+    relay = next(running)
+    until(lambda: relay.state.connected and nsqd.calls > 3)
+    latency_s = relay.state.latency_s
+    assert latency_s is not None
+    assert latency_s >= 0.05
+    hold(mirror, held("a"))
+    relay.wake()
+    until(lambda: (relay.state.latency_s or 0) >= 0.1)
+    nsqd.down = True
+    until(lambda: relay.state.failures > 0)
+    assert relay.state.latency_s is None
+    next(running, None)
 
 
 def test_woken_it_sends_at_once(
