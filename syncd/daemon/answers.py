@@ -170,23 +170,21 @@ class Answers:
 
     def _start_doctor(self) -> str:
         """Examine from here; a second caller follows the first one's. No refused login is tried again."""
-        at_work = self._errands.doctor()
-        if at_work is not None:
-            return at_work
         settings = self._daemon.settings
         kept = [self._daemon.find(mirror.name) for mirror in settings.mirrors]
         refused = {each.name for each in kept if each is not None and each.keeping.logins.refused}
-        told = settings._replace(mirrors=tuple(each for each in settings.mirrors if each.name not in refused))
 
         def examine() -> Iterator[Group]:
             from syncd.doctor import examine as doctor  # only where somebody asks
 
-            yield from doctor.examine(told, os.environ, daemon=False)
-            yield from (doctor.refused_group(each) for each in settings.mirrors if each.name in refused)
+            try:
+                yield from doctor.examine(settings, os.environ, daemon=False, refused=refused)
+            except Exception as error:
+                if not isinstance(error, SyncdError):
+                    self._daemon.bug(error, "doctor")
+                raise
 
-        errand = DoctorErrand(new_run_id(), examine)
-        self._errands.add(errand)
-        return errand.id
+        return self._errands.examine(DoctorErrand(new_run_id(), examine))
 
     def _run_errand(self, names: Sequence[str], wishes: Mapping[str, Any]) -> RunErrand:
         spelled = list(wishes.get("only") or ())

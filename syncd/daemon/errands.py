@@ -161,6 +161,9 @@ class DoctorErrand(_Errand):
         super().__init__(errand_id, ["doctor"])
         self._examine = examine
         self._checks: list[dict[str, Any]] = []
+
+    def begin(self) -> None:
+        """Start looking, in a thread of its own."""
         threading.Thread(target=self._work, name="doctor", daemon=True).start()
 
     def answer(self) -> Errand:
@@ -193,17 +196,25 @@ class Errands:
     def add(self, errand: AnyErrand) -> None:
         """Keep a new one; those that ended long ago go. Raises ConfigError when too many are under way."""
         with self._lock:
-            now = time.monotonic()
-            for key in [k for k, e in self._known.items() if e.done and now - e.ended_at > KEPT_S]:
-                del self._known[key]
-            if len(self._known) >= KEPT_AT_MOST:
-                raise ConfigError("too many runs and verifications were asked for", hint="wait for those to end")
-            self._known[errand.id] = errand
+            self._add(errand)
 
-    def doctor(self) -> str | None:
-        """Return the id of a doctor that is at work."""
+    def _add(self, errand: AnyErrand) -> None:
+        now = time.monotonic()
+        for key in [k for k, e in self._known.items() if e.done and now - e.ended_at > KEPT_S]:
+            del self._known[key]
+        if len(self._known) >= KEPT_AT_MOST:
+            raise ConfigError("too many runs and verifications were asked for", hint="wait for those to end")
+        self._known[errand.id] = errand
+
+    def examine(self, errand: DoctorErrand) -> str:
+        """Begin an examination, unless one is at work; return the id of the one that is then. Raises as add() does."""
         with self._lock:
-            return next((key for key, e in self._known.items() if isinstance(e, DoctorErrand) and not e.done), None)
+            at_work = next((e for e in self._known.values() if isinstance(e, DoctorErrand) and not e.done), None)
+            if at_work is not None:
+                return at_work.id
+            self._add(errand)
+            errand.begin()
+            return errand.id
 
     def find(self, errand_id: str) -> Errand | None:
         """Return how far one is."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from syncd.client.address import SOCKET, SocketAddress, short_path
 from syncd.client.api import ApiClient
@@ -15,9 +15,11 @@ from syncd.config import Settings
 from syncd.core.errors import SyncdError
 from syncd.core.paths import printable
 from syncd.doctor import mac
-from syncd.doctor.checks import Check, Pace, TimedOut, fail, failed, ok, warn, within
+from syncd.doctor.checks import Check, Pace, TimedOut, counted, fail, failed, ok, warn, within
 from syncd.service import Inspection, inspect
 from syncd.store.state import StateDirectory
+
+T = TypeVar("T")
 
 API_S = 10.0
 CONNECT_S = 1.0
@@ -45,31 +47,41 @@ def add_checks(settings: Settings, env: Mapping[str, str], program: str, pace: P
         told += check_health(health)
         try:
             told += check_view(within(pace.check_s, api.status, api.close))
-            told += check_answers(_examined(api, until))
+            told += check_answers(_examined(api, pace, until))
         except SyncdError as error:
             told.append(failed("daemon", error))
 
 
-def _examined(api: ApiClient, until: float) -> list[Mapping[str, Any]] | None:
+def _examined(api: ApiClient, pace: Pace, until: float) -> list[Mapping[str, Any]] | None:
     """Have the daemon make the same checks; None when it is not done in time."""
-    errand_id = api.start_doctor()
+
+    def ask(call: Callable[[], T]) -> T:
+        return within(min(pace.check_s, max(until - time.monotonic(), LOOK_S)), call, api.close)
+
+    errand_id = ask(api.start_doctor)
     while time.monotonic() < until:
-        errand = api.errand("doctor", errand_id)
+        errand = ask(lambda: api.errand("doctor", errand_id))
         if errand is None:
             return None
         if errand.done:
-            return list((errand.result or {}).get("checks", ()))
+            return [*(errand.result or {}).get("checks", ()), *map(_broken_off, errand.errors)]
         time.sleep(LOOK_S)
     return None
+
+
+def _broken_off(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an error of the examination itself as a check: what was not looked at is not well."""
+    told = {"seen": f"broken off: {error.get('message')}", "todo": error.get("hint")}
+    return {"group": "daemon", "mirror": None, "name": "checks", "status": "fail", **told}
 
 
 def check_answers(checks: list[Mapping[str, Any]] | None) -> list[Check]:
     """Tell what the same checks come to in the daemon: those that are not well one by one, the others as a number."""
     if checks is None:
         return [warn("in the daemon", "its own checks were not done in time", "syncd status")]
-    bad = [check for check in checks if check.get("status") != "ok"]
-    told = [_answer(check) for check in bad]
-    return [*told, ok("in the daemon", f"{len(checks) - len(bad)} checks made by the daemon are well")]
+    told = [_answer(check) for check in checks if check.get("status") != "ok"]
+    well = len(checks) - len(told)
+    return [*told, ok("in the daemon", f"{counted(well, 'check')} made by the daemon: well")] if well else told
 
 
 def _answer(check: Mapping[str, Any]) -> Check:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -69,26 +69,21 @@ def examine(
     *,
     only: str = "",
     daemon: bool = True,
+    refused: Collection[str] = (),
 ) -> Iterator[Group]:
     """Yield the checks of each mirror in the order of the configuration, then those of NSQ, MongoDB and the service.
 
     All are made at the same time and done after pace.whole_s at the latest. program: how the operator calls syncd with
     this configuration, for the next steps. env: whose variables win over the file. only: this mirror alone.
-    daemon: the service and the daemon too (False in the daemon itself).
+    daemon: the service and the daemon too (False in the daemon itself). refused: mirrors whose login was refused to the
+    daemon already: their sources are not tried.
     """
     pace = pace or Pace()
     until = time.monotonic() + pace.whole_s
-    running = _mirrors(settings, program, pace, only)
+    running = _mirrors(settings, program, pace, only, refused)
     if not only:
         running += services.begin(settings, env, program, pace, daemon=daemon)
     yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
-
-
-def refused_group(mirror: MirrorSettings) -> Group:
-    """Return what is told of a mirror whose login was refused to the daemon: it is not tried again here."""
-    group = Group(mirror.name, f"{mirror.source} -> {mirror.target}")
-    group.checks += skipped(["source"], "the login was refused, and a password is tried once")
-    return group
 
 
 def examine_mirrors(
@@ -101,13 +96,13 @@ def examine_mirrors(
     yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
 
 
-def _mirrors(settings: Settings, program: str, pace: Pace, only: str) -> list[Running]:
+def _mirrors(settings: Settings, program: str, pace: Pace, only: str, refused: Collection[str] = ()) -> list[Running]:
     servers = _Servers()
     slots = threading.BoundedSemaphore(AT_ONCE)
     return [
         Running(
             Group(mirror.name, f"{mirror.source} -> {mirror.target}"),
-            _Examination(mirror, settings, servers, program, pace).add_to,
+            _Examination(mirror, settings, servers, program, pace, refused=mirror.name in refused).add_to,
             slots,
         )
         for mirror in settings.mirrors
@@ -150,8 +145,18 @@ class _Server:
 class _Examination:
     """One mirror's checks."""
 
-    def __init__(self, mirror: MirrorSettings, settings: Settings, servers: _Servers, program: str, pace: Pace) -> None:
+    def __init__(
+        self,
+        mirror: MirrorSettings,
+        settings: Settings,
+        servers: _Servers,
+        program: str,
+        pace: Pace,
+        *,
+        refused: bool = False,
+    ) -> None:
         self._mirror = mirror
+        self._refused = refused
         self._servers = servers
         self._secret_hint = f"{program} secret {mirror.name}"
         self._pace = pace
@@ -164,6 +169,9 @@ class _Examination:
         told += mac.with_folder_advice(self._examine_target())
         if any(check.status is Level.FAIL for check in closed):
             told += skipped(["source"], "its secret cannot be used")
+            return
+        if self._refused:
+            told += skipped(["source"], "the login was refused to the daemon, and a password is tried once")
             return
         refused = False
         for number, url in enumerate(self._mirror.sources):

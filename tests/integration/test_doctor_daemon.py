@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from syncd import config
 from syncd.cli.main import main
 from syncd.doctor import daemon
 from syncd.doctor.checks import Check, Level, Pace
+from syncd.doctor.examine import examine
 from syncd.service import Inspection
 from syncd.store.state import StateDirectory
+from syncd.web.port import Errand
 from syncd.web.server import ApiServer
 from tests.support import statuses
 from tests.support.statuses import PageService
@@ -131,3 +135,80 @@ def test_a_daemon_that_hangs_ends_in_time(file: Path) -> None:
     assert time.monotonic() - started < 10
     assert (checks[-1].name, checks[-1].status) == ("daemon", Level.FAIL)
     assert "takes calls and answers none" in checks[-1].seen
+
+
+# --- the checks that the daemon makes itself -------------------------------------------------------------------------
+
+
+def examined(serving: PageService, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """Have every errand of the daemon answer like this."""
+    monkeypatch.setattr(serving, "errand", lambda errand_id: Errand(errand_id, **more))
+
+
+def test_what_only_the_daemon_is_refused_is_shown(
+    file: Path, serving: PageService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = {
+        "group": "mirror",
+        "mirror": "B",
+        "name": "target",
+        "status": "fail",
+        "seen": "not permitted",
+        "todo": "",
+    }
+    examined(serving, monkeypatch, done=True, result={"checks": [refused]}, exit_code=3)
+    code, found = doctor(file, capsys)
+    assert code == 3
+    here, there = [check for check in found["checks"] if check["name"] == "target"]
+    assert (here["group"], here["status"]) == ("mirror", "ok")
+    assert (there["group"], there["status"], there["seen"]) == ("daemon", "fail", "in the daemon, B: not permitted")
+
+
+def test_a_login_that_was_refused_is_not_tried_again_but_the_target_is(file: Path) -> None:
+    (file.parent / "secret").write_text("wrong")
+    (file.parent / "secret").chmod(0o600)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        url = f"smb://u@127.0.0.1:{listener.getsockname()[1]}/share"
+        text = file.read_text().replace('"file://./share"', f'"{url}"\npassword_file = "secret"')
+        file.write_text(text)
+        settings = config.load(file, {"HOME": str(file.parent)})
+        (group,) = examine(settings, {}, pace=QUICK, daemon=False, refused={"B"})
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    checks = {check.name: check for check in group.checks}
+    assert checks["target"].status is Level.OK
+    assert (checks["source"].status, "tried once" in checks["source"].seen) == (Level.WARN, True)
+
+
+def test_an_examination_that_broke_off_is_not_well(
+    file: Path, serving: PageService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = {"message": "a bug in the daemon: KeyError", "hint": "see the daemon's log", "problems": []}
+    examined(serving, monkeypatch, done=True, result={"checks": []}, exit_code=1, errors=(bug,))
+    check = told(file)[-1]
+    assert (check.name, check.status, check.todo) == ("checks", Level.FAIL, "see the daemon's log")
+    assert "broken off: a bug in the daemon: KeyError" in check.seen
+
+
+def test_an_examination_without_end_is_left(file: Path, serving: PageService, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined(serving, monkeypatch, done=False)
+    started = time.monotonic()
+    check = told(file, replace(QUICK, whole_s=daemon.RESERVE_S + 1))[-1]
+    assert time.monotonic() - started < 10
+    assert (check.name, check.status) == ("in the daemon", Level.WARN)
+
+
+def test_a_daemon_that_hangs_during_its_examination_ends_in_time(
+    file: Path, serving: PageService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(serving, "errand", lambda _errand_id: released.wait(30) and None)
+    started = time.monotonic()
+    try:
+        check = told(file)[-1]
+    finally:
+        released.set()
+    assert time.monotonic() - started < 10
+    assert (check.name, check.status) == ("daemon", Level.FAIL)
+    assert "no answer within" in check.seen

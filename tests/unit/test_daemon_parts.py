@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,13 @@ from syncd.config.cron import Cron
 from syncd.core.errors import RunStopped, SourceAuthFailed, SourceUnavailable, TargetMissing
 from syncd.core.model import RelPath
 from syncd.core.reasons import Reason
-from syncd.daemon.errands import Errands, RunErrand, VerifyErrand
+from syncd.daemon.errands import DoctorErrand, Errands, RunErrand, VerifyErrand
 from syncd.daemon.logins import REFUSED_FOR_S, Logins
 from syncd.daemon.schedule import Schedule, WallClock
 from syncd.daemon.target import KEPT_OPEN_S, OpenTarget
+from syncd.doctor.checks import Group, fail, ok
 from syncd.engine.verify import Verification
+from syncd.web.port import Errand
 
 
 class Opened:
@@ -188,3 +191,44 @@ def test_errands_end_with_the_daemon_and_are_found_by_their_id() -> None:
     assert told is not None
     assert (told.exit_code, told.result and told.result["mirrors"][0]["damaged"]) == (3, 1)
     assert errands.find("unknown") is None
+
+
+def test_one_examination_goes_on_at_a_time_and_a_second_caller_follows_it() -> None:
+    errands, go_on = Errands(), threading.Event()
+
+    def slow() -> Iterator[Group]:
+        go_on.wait(20)
+        yield Group("M", "", [fail("target", "not permitted")])
+
+    assert errands.examine(DoctorErrand("d1", slow)) == "d1"
+    assert errands.examine(DoctorErrand("d2", slow)) == "d1"
+    assert errands.find("d2") is None
+    go_on.set()
+    told = until_done(errands, "d1")
+    assert (told.exit_code, told.errors) == (3, ())
+    assert told.result is not None
+    assert [(check["group"], check["mirror"], check["status"]) for check in told.result["checks"]] == [
+        ("mirror", "M", "fail")
+    ]
+    assert errands.examine(DoctorErrand("d3", slow)) == "d3"
+    until_done(errands, "d3")
+
+
+def test_an_examination_that_breaks_off_says_so() -> None:
+    errands = Errands()
+
+    def broken() -> Iterator[Group]:
+        yield Group("M", "", [ok("target", "there")])
+        raise KeyError("x")
+
+    told = until_done(errands, errands.examine(DoctorErrand("d1", broken)))
+    assert told.exit_code == 1
+    assert [error["message"] for error in told.errors] == ["a bug in the daemon: KeyError"]
+
+
+def until_done(errands: Errands, errand_id: str) -> Errand:
+    deadline = time.monotonic() + 20
+    while not ((told := errands.find(errand_id)) and told.done):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return told

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from syncd.doctor import daemon
+import pytest
+
+from syncd.doctor import daemon, mac
 
 
 def test_the_daemon_s_own_answers_are_told_where_they_are_not_well() -> None:
@@ -20,5 +22,24 @@ def test_the_daemon_s_own_answers_are_told_where_they_are_not_well() -> None:
     assert told[0].seen == "in the daemon, B: refused"
     assert told[0].todo == "look"
     assert told[1].seen.startswith("in the daemon, nsqd:")
-    assert told[2].seen == "1 checks made by the daemon are well"
+    assert told[2].seen == "1 check made by the daemon: well"
     assert daemon.check_answers(None)[0].status.value == "warn"
+
+
+def test_nothing_that_is_well_is_told_as_nothing() -> None:
+    assert daemon.check_answers([]) == []
+
+
+def test_what_macos_refuses_the_daemon_s_own_checks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mac, "darwin", lambda: 25)
+    monkeypatch.setattr(mac, "is_mac", lambda: True)
+    hangs = {"mirror": "B", "name": "target", "status": "fail", "seen": "/Volumes/u: no answer within 10 s", "todo": ""}
+    lan = {"mirror": "B", "name": "port", "status": "fail", "seen": "172.12.0.132: No route to host", "todo": ""}
+    told = daemon.check_answers([hangs, lan])
+    assert "Files & Folders" in told[0].todo
+    assert "Local Network" in told[1].todo
+
+
+def test_a_failure_without_advice_asks_to_compare() -> None:
+    (told,) = daemon.check_answers([{"mirror": "B", "name": "port", "status": "fail", "seen": "refused", "todo": ""}])
+    assert "refused what a terminal may do" in told.todo
