@@ -159,6 +159,17 @@ class ServiceContract:
         assert errand.result is not None
         assert "mirrors" in errand.result
 
+    def test_an_examination_is_an_errand(self, world: World) -> None:
+        errand_id = world.service.start("doctor", {})
+        eventually(lambda: bool((found := world.service.errand(errand_id)) and found.done), "the doctor does not end")
+        errand = world.service.errand(errand_id)
+        assert errand is not None
+        assert (errand.exit_code, errand.errors) == (0, ())
+        assert errand.result is not None
+        for check in errand.result["checks"]:
+            assert set(check) == {"group", "mirror", "name", "status", "seen", "todo"}
+            assert check["group"] not in ("daemon", "service"), "it does not examine itself"
+
     def test_unknown_things(self, world: World) -> None:
         wishes = {"mirrors": ["nobody"], "only": [], "new_target": False, "take_over": False}
         with pytest.raises(ConfigError):

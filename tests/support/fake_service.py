@@ -170,7 +170,8 @@ class FakeService:
             raise ConfigError(problem, problems=[problem], hint="syncd status")
         self.started.append((kind, dict(wishes)))
         errand_id = f"errand-{next(self._numbers)}"
-        self._errands[errand_id] = Errand(errand_id, True, None, {"run_id": "r1", "mirrors": []}, 0)
+        result: dict[str, Any] = {"checks": []} if kind == "doctor" else {"run_id": "r1", "mirrors": []}
+        self._errands[errand_id] = Errand(errand_id, True, None, result, 0)
         return errand_id
 
     def errand(self, errand_id: str) -> Errand | None:
