@@ -96,7 +96,7 @@ _METRICS = (
         "hop",
         "mirror",
     ),
-    _gauge("hop_latency_seconds", "How long the last check of a hop took", "hop", "mirror"),
+    _gauge("hop_latency_seconds", "How long a hop took to answer last; none while that is not known", "hop", "mirror"),
     _gauge(
         "watch_state",
         "1 for how changes are watched for: on, partly, off; side: source, mirror",
