@@ -1,0 +1,1 @@
+"""The host's durable store of results, and what brings them to MongoDB when their worker could not."""
