@@ -6,6 +6,7 @@ be run again at any time: what is there already is not fetched again, so that th
 """
 
 import argparse
+import glob
 import hashlib
 import os
 import shutil
@@ -53,6 +54,14 @@ PROGRAMS = {
     "chromedriver": "chromium-driver",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
+    "tesseract": "tesseract-ocr",
+}
+
+# and files that are no programs: pattern -> package
+FILES = {
+    "/usr/share/tesseract-ocr/*/tessdata/hin.traineddata": "tesseract-ocr-hin",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSerif.ttf": "fonts-dejavu-core",
+    "/usr/share/fonts/truetype/lohit-devanagari/Lohit-Devanagari.ttf": "fonts-lohit-deva",
 }
 
 
@@ -125,7 +134,8 @@ def find_program(name):
 
 def install_programs():
     """Install what the tests need from Debian's packages when we may; else say what is missing."""
-    missing = sorted({package for program, package in PROGRAMS.items() if not find_program(program)})
+    missing = {package for program, package in PROGRAMS.items() if not find_program(program)}
+    missing = sorted(missing | {package for pattern, package in FILES.items() if not glob.glob(pattern)})
     if not missing:
         return
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
