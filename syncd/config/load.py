@@ -48,16 +48,25 @@ def default_state_dir(env: Mapping[str, str]) -> Path:
     return (Path(folder) if folder.startswith("/") else home / ".local" / "state") / "syncd"
 
 
-def load(path: Path | None = None, env: Mapping[str, str] | None = None, *, check_secrets: bool = True) -> Settings:
+def load(
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    *,
+    check_secrets: bool = True,
+    for_worker: bool = False,
+) -> Settings:
     """Return the settings of a configuration file (None: the one at default_path()).
 
     The deployment's MONGO_URI, NSQD_ADDRESS, NSQLOOKUPD_ADDRESSES and WORKER_ID in `env` win over the file.
     check_secrets False: secret files may be missing or open to others (for `syncd secret`, which puts that right).
+    for_worker: an OCR worker's, which needs no [[mirror]], no mirror's secret, and no file where nobody names one.
     Raises: ConfigError with every problem, each naming the file, the table and the key.
     """
     env = os.environ if env is None else env
     file = default_path(env) if path is None else path.expanduser().absolute()
-    return _Loader(file, env, check_secrets=check_secrets).settings(_read(file))
+    named = path is not None or bool(env.get("SYNCD_CONFIG"))
+    raw = {} if for_worker and not named and not os.path.lexists(file) else _read(file)
+    return _Loader(file, env, check_secrets=check_secrets, for_worker=for_worker).settings(raw)
 
 
 def _read(file: Path) -> Table:
@@ -87,9 +96,10 @@ def _init_hint(file: Path) -> str:
 class _Loader:
     """One load: collects problems while it reads table after table; values with problems are left out."""
 
-    def __init__(self, file: Path, env: Mapping[str, str], *, check_secrets: bool) -> None:
+    def __init__(self, file: Path, env: Mapping[str, str], *, check_secrets: bool, for_worker: bool) -> None:
         self.file = file
         self.check_secrets = check_secrets
+        self.for_worker = for_worker
         self.env = env
         self.place = Place(file.parent, env)
         self.problems: list[str] = []
@@ -148,6 +158,8 @@ class _Loader:
 
     def _mirrors(self, raw: object) -> list[tuple[str, Table]]:
         if raw is None or raw == []:
+            if self.for_worker:
+                return []
             self._problem("", "", "has no [[mirror]] table: nothing would be mirrored")
             return []
         if isinstance(raw, dict):
@@ -191,7 +203,8 @@ class _Loader:
     def _check_secret(self, where: str, key: str, secret: Secret) -> Secret:
         # what systemd hands over is there for the service alone: its absence is no problem of other commands
         elsewhere = secret.path is not None and is_handed_over(secret.path) and "CREDENTIALS_DIRECTORY" not in self.env
-        wrong = secret.problem() if self.check_secrets and not elsewhere else ""
+        needed = self.check_secrets and not (self.for_worker and where.startswith("mirror["))
+        wrong = secret.problem() if needed and not elsewhere else ""
         if wrong:
             self._problem(where, key, wrong)
         return secret
@@ -242,7 +255,7 @@ class _Loader:
         given = raw.get("engine", "tesseract") if isinstance(raw, dict) else "tesseract"
         table["engine"], table["engines"] = self._engine(given)
         for name in table.get("mounts", {}):
-            if name not in names:
+            if name not in names and (names or not self.for_worker):
                 known = tuple(n for n in names if n)
                 self._problem("worker.mounts", "", f"{values.shown(name)} is no mirror{_nearest(name, known)}")
         for name in ("missing_grace", "wait_for_source"):
