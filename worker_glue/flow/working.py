@@ -1,0 +1,310 @@
+"""What a worker does with one message, from its body to its end, in the order of RULES section 6.
+
+Straight down: parse, owed?, job, provider, file, slot, lease, OCR, outcome. Whatever ends it early raises Ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from syncd.core.errors import DiskFull, SyncdError
+from syncd.core.resolution import Resolution
+from worker_glue.errors import OcrFailed, OcrRefused, OcrStopped, StoreFailed
+from worker_glue.flow.endings import Abandon, Ended, Ending, Finish, GiveBack, PassOn
+from worker_glue.flow.files import Failure, FileWait, Room
+from worker_glue.flow.hand import Call, Hand, Phase
+from worker_glue.flow.job_watch import JobWatch
+from worker_glue.flow.limits import Limits
+from worker_glue.flow.rules import CANCELLED, PAUSED, waiting_since, with_waiting_since
+from worker_glue.flow.settling import Dead, Settling, Worker, utc_now
+from worker_glue.flow.witness import Witness
+from worker_glue.model import NOBODYS, OcrRequest, Recognized, SourceOf, Task
+from worker_glue.ports import Files, Hold, Recognizer, Store
+from worker_glue.tasks import entries, providers
+from worker_glue.tasks.parse import passed_on
+
+
+class _Again(Exception):
+    """The file has to be had once more. lost: its version was not protected to the end."""
+
+    def __init__(self, *, lost: bool) -> None:
+        super().__init__(lost)
+        self.lost = lost
+
+
+class Tools(NamedTuple):
+    """What work is done with."""
+
+    worker: Worker
+    files: Files
+    recognizer: Callable[[str], Recognizer]
+    store: Store
+    jobs: JobWatch
+    settling: Settling
+    dead: Dead
+    room: Room
+    slots: threading.Semaphore
+    limits: Limits
+    witness: Witness
+
+
+class Working:
+    """Works on tasks; one call a task, any number of threads."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._limits = tools.limits
+        self._files = FileWait(tools.files, tools.room, tools.limits, tools.witness)
+
+    def work(self, hand: Hand) -> Ending:
+        """Bring a task to its outcome; how its message ends."""
+        try:
+            return self._work(hand)
+        except Ended as ended:
+            return ended.ending
+        except Failure as failure:
+            return self._fail(hand, failure, NOBODYS)
+        except SyncdError as error:  # the store, a lease, the disk: nothing about the task, so nothing is counted
+            self._tools.witness.event("task.hindered", path=hand.task.file_path, error=error.message, hint=error.hint)
+            return GiveBack(self._limits.retry_delay_s)
+        except Exception as error:  # noqa: BLE001  (a bug costs this task some tries, and no other anything)
+            return self._bug(hand, error)
+
+    def malformed(self, task: Task, why: str, message_id: str, attempts: int) -> Ending:
+        """Record that a message that names its job is no task, so that the job can still end."""
+        outcome = entries.error(task, why, message_id=message_id, worker_id=self._tools.worker.id, now=utc_now(),
+                                reason="malformed")  # fmt: skip
+        return self._tools.settling.settle(task, outcome, attempts)
+
+    def _work(self, hand: Hand) -> Ending:
+        owed = self._tools.store.owed(hand.task.key)
+        if owed is not None:
+            return self._tools.settling.deliver(hand.task, owed)
+        self._look(hand)
+        engine = self._engine(hand)
+        lost = 0
+        while lost < self._limits.lost_leases:
+            self._files.ready(hand, self.check)
+            try:
+                return self._in_slot(hand, engine)
+            except _Again as again:
+                lost += again.lost
+            self.check(hand)
+        raise Failure("the file kept changing while it was read", "changed_while_read", dead=True)
+
+    # --- the job
+
+    def _look(self, hand: Hand) -> None:
+        """Ask whether the task is still to be done. While MongoDB is away, work goes on without knowing."""
+        task, tools = hand.task, self._tools
+        look = tools.jobs.look(task)
+        if look is None:
+            self._room_for_owed(hand)
+            return
+        if look.status is None:
+            tools.dead.send(task.body, "unknown_job", f"there is no job {task.job_id}", hand.delivery.attempts)
+            raise Ended(Finish())
+        if not look.open:
+            tools.witness.count("done_before")
+            raise Ended(Finish())
+        self._obey(hand, look.status)
+
+    def _room_for_owed(self, hand: Hand) -> None:
+        """While too much is owed, nothing new is begun."""
+        counts = self._tools.store.counts()
+        if counts.owed >= self._limits.owed_max:
+            self._tools.witness.event("work.halted", owed=counts.owed, why="MongoDB takes no results")
+            raise Ended(PassOn(hand.task.body, self._limits.owed_delay_s))
+
+    def check(self, hand: Hand) -> None:
+        """Look whether the task is still to be worked on, here and now. Raises Ended."""
+        call = hand.take_call()
+        if call is Call.STOPPING:
+            raise Ended(GiveBack(0))
+        self._hold_time(hand)
+        status = self._tools.jobs.refresh(hand.task.job_id)
+        if status is not None:
+            self._obey(hand, status)
+
+    def _hold_time(self, hand: Hand) -> None:
+        """Pass a task on before nsqd takes it back in spite of touches (max-msg-timeout)."""
+        delivery = hand.delivery
+        if delivery.lost:
+            raise Ended(Abandon())
+        if delivery.held_s > delivery.hold_max_s - min(self._limits.hold_margin_s, delivery.hold_max_s / 4):
+            body = hand.task.body
+            if hand.phase is Phase.WAITING:
+                body = with_waiting_since(body, waiting_since(body) or hand.since)
+            raise Ended(PassOn(body, self._limits.room_full_delay_s))
+
+    def _obey(self, hand: Hand, status: str) -> None:
+        """End a task of a cancelled job; hold one of a paused job until it goes on."""
+        if status == CANCELLED:
+            self._tools.witness.count("cancelled")
+            raise Ended(Finish())
+        if status != PAUSED:
+            return
+        if hand.phase is Phase.WAITING:
+            self._pause(hand)
+            return
+        with self._tools.room.place(hand, self._limits.pass_on_delay_s):
+            self._pause(hand)
+
+    def _pause(self, hand: Hand) -> None:
+        while True:
+            hand.sleep(self._limits.status_every_s)
+            if hand.take_call() is Call.STOPPING:
+                raise Ended(GiveBack(0))
+            self._hold_time(hand)
+            status = self._tools.jobs.refresh(hand.task.job_id)
+            if status == CANCELLED:
+                self._tools.witness.count("cancelled")
+                raise Ended(Finish())
+            if status != PAUSED:
+                return
+
+    def _engine(self, hand: Hand) -> str:
+        """Return who reads it. What this worker cannot do is left to a neighbour; if nobody can for long, it fails."""
+        task, limits = hand.task, self._limits
+        engine = providers.engine_for(task, limits.providers, limits.engine)
+        if engine is not None:
+            return engine
+        passed_s = 0.0 if task.passed_since is None else time.time() - task.passed_since
+        if limits.exclusive or passed_s >= limits.pass_on_for_s:
+            raise Failure(providers.nobody(task, limits.engine), "no_provider")
+        self._tools.witness.count("passed_on")
+        raise Ended(PassOn(passed_on(task, time.time()), limits.pass_on_delay_s))
+
+    # --- the work
+
+    def _in_slot(self, hand: Hand, engine: str) -> Ending:
+        hand.phase = Phase.QUEUED
+        while not self._tools.slots.acquire(timeout=0.5):
+            if hand.interrupted.is_set() or hand.delivery.lost:
+                self.check(hand)
+            self._hold_time(hand)
+        try:
+            return self._leased(hand, engine)
+        finally:
+            self._tools.slots.release()
+
+    def _leased(self, hand: Hand, engine: str) -> Ending:
+        if hand.interrupted.is_set():
+            self.check(hand)
+        hold = self._tools.files.hold(hand.task.file_path)
+        if isinstance(hold, Resolution):  # it changed since it was resolved
+            raise _Again(lost=True)
+        hand.hold, hand.phase = hold, Phase.OCR
+        try:
+            return self._read(hand, hold, engine)
+        finally:
+            hand.hold, hand.phase = None, Phase.LOOKING
+            hold.release()
+
+    def _read(self, hand: Hand, hold: Hold, engine: str) -> Ending:
+        tries = self._tools.store.begin(hand.task.key)
+        source = SourceOf(hold.server_path, hold.sha256, hold.generation, hold.size)
+        if tries >= self._limits.tries:
+            error = f"given up: OCR of this file began {tries} times and never came to an end"
+            return self._fail(hand, Failure(error, "kills_worker", dead=True), source, tries)
+        began = time.monotonic()
+        try:
+            recognized = self._recognize(hand, hold, engine)
+        except OcrRefused as error:
+            return self._fail(hand, Failure(error.message, "unreadable"), self._intact(hand, hold, source), tries)
+        except OcrStopped:
+            return self._stopped(hand)
+        except OcrFailed as error:
+            return self._failed(hand, error, source, tries + 1)
+        took_s = time.monotonic() - began
+        self._intact(hand, hold, source)
+        self._tools.witness.observe("ocr", took_s)
+        self._tools.witness.count("pages", len(recognized.pages))
+        hand.phase = Phase.SAVING
+        outcome = entries.result(
+            hand.task,
+            recognized,
+            source,
+            message_id=hand.delivery.id,
+            worker_id=self._tools.worker.id,
+            took_s=took_s,
+            retries=tries,
+            now=utc_now(),
+        )
+        return self._tools.settling.settle(hand.task, outcome, hand.delivery.attempts)
+
+    def _recognize(self, hand: Hand, hold: Hold, engine: str) -> Recognized:
+        def progress(done: int, known: int) -> None:
+            hand.pages = (done, known)
+
+        task = hand.task
+        request = OcrRequest(hold.local_path, task.languages, task.handwriting)
+        return self._tools.recognizer(engine).recognize(request, hand.interrupted, progress)
+
+    def _intact(self, hand: Hand, hold: Hold, source: SourceOf) -> SourceOf:
+        """Return the source once it is certain that all was read from it; else the work is done again."""
+        lost = hand.take_call() is Call.LEASE_LOST
+        if lost or not hold.release():
+            self._forgive(hand.task)
+            self._tools.witness.event("lease.lost", job_id=hand.task.job_id, path=hand.task.file_path)
+            raise _Again(lost=True)
+        return source
+
+    def _stopped(self, hand: Hand) -> Ending:
+        """OCR was interrupted: by whom decides what becomes of the task."""
+        self._forgive(hand.task)
+        call = hand.take_call()
+        if call is Call.LEASE_LOST:
+            raise _Again(lost=True)
+        if call is Call.STOPPING:
+            return GiveBack(0)
+        if call is Call.CANCELLED:
+            self._tools.witness.count("cancelled")
+            return Finish()
+        raise _Again(lost=False)  # paused, or woken for nothing: the next look at the job tells
+
+    def _forgive(self, task: Task) -> None:
+        with suppress(StoreFailed, DiskFull):
+            self._tools.store.forgive(task.key)
+
+    # --- what fails
+
+    def _failed(self, hand: Hand, error: OcrFailed, source: SourceOf, tries: int) -> Ending:
+        if tries >= self._limits.tries:
+            return self._fail(hand, Failure(error.message, "ocr_failed", dead=True), source, tries)
+        self._tools.witness.count("retries")
+        self._tools.witness.event("task.retry", path=hand.task.file_path, error=error.message, tries=tries)
+        return GiveBack(self._limits.retry_delay_s)
+
+    def _bug(self, hand: Hand, error: Exception) -> Ending:
+        trace = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__} at {trace.filename}:{trace.lineno}"
+        self._tools.witness.event("task.bug", path=hand.task.file_path, error=said)
+        try:
+            tries = self._tools.store.begin(hand.task.key) + 1
+            if tries >= self._limits.tries:
+                return self._fail(hand, Failure(f"a fault in the worker: {said}", "bug", dead=True), NOBODYS, tries)
+        except SyncdError:
+            pass  # the store cannot be used either: the message comes again, as without it
+        return GiveBack(self._limits.retry_delay_s)
+
+    def _fail(self, hand: Hand, failure: Failure, source: SourceOf, tries: int = 0) -> Ending:
+        delivery = hand.delivery
+        outcome = entries.error(
+            hand.task,
+            failure.error,
+            message_id=delivery.id,
+            worker_id=self._tools.worker.id,
+            now=utc_now(),
+            source=source,
+            retries=tries,
+            reason=failure.reason,
+        )
+        attempts = max(delivery.attempts, tries)
+        dead = failure.reason if failure.dead else ""
+        return self._tools.settling.settle(hand.task, outcome, attempts, dead=dead)
