@@ -190,7 +190,7 @@ def test_what_nsqlookupd_tells_is_never_dialled_past_the_proxy(
         assert take(watch, 1) == [("a", 1)]
         until(lambda: said)
         time.sleep(0.2)
-        assert watch._readers._followed.keys() == {("127.0.0.1", port)}
+        assert [each.address for each in watch.state] == [f"127.0.0.1:{port}"]
     (line,) = said
     assert f'address_map = {{ "{ELSEWHERE}:{nsqd.tcp_port}" = "127.0.0.1:{port}" }}' in line
 
@@ -204,7 +204,7 @@ def test_what_the_map_maps_is_dialled_there(exact: bool, nsqd: NsqdServer, looku
         where = Where((), [("127.0.0.1", lookupd.http_port)], {key: ("127.0.0.1", port)})
         with watching(topic, where, said) as watch:
             assert take(watch, 1) == [("a", 1)]
-            assert watch._readers._followed.keys() == {("127.0.0.1", port)}
+            assert [each.address for each in watch.state] == [f"127.0.0.1:{port}"]
     assert said == []
 
 
@@ -212,7 +212,7 @@ def test_allow_direct_dials_what_it_is_told(nsqd: NsqdServer, lookupd: LookupdSe
     said: list[str] = []
     where = Where([nsqd.address], [("127.0.0.1", lookupd.http_port)], allow_direct=True)
     with watching(topic, where, said) as watch:
-        until(lambda: (ELSEWHERE, nsqd.tcp_port) in watch._readers._followed)
+        until(lambda: f"{ELSEWHERE}:{nsqd.tcp_port}" in [each.address for each in watch.state])
         until(lambda: said)
     assert said[0].startswith(f"nsqd at {ELSEWHERE}:{nsqd.tcp_port}: connection refused")
 
