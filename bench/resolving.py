@@ -96,7 +96,7 @@ def _latency(ask: Ask, spelled: list[str], reach_ms: float | None, state: State 
 def _from_catalogue(folder: Path) -> Iterator[Ask]:
     """Give a resolver over the catalogue and the mirror that the daemon has left."""
     from syncd import config
-    from syncd.app.wiring import spellings_of
+    from syncd.config.spellings import spellings_of
     from syncd.core.filters import Filters
     from syncd.engine.resolving import KnownMirror, Resolver
     from syncd.store.mirror import DiskMirror

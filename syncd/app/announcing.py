@@ -8,8 +8,8 @@ from typing import Any
 
 from syncd.app.owing import announce_owed
 from syncd.app.site import Site, new_run_id
-from syncd.app.wiring import spellings_of
 from syncd.config.settings import Settings
+from syncd.config.spellings import spellings_of
 from syncd.core.errors import ConfigError
 from syncd.core.model import FileEvent, Record, RelPath
 from syncd.core.paths import is_below

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from syncd import __version__
-from syncd.app.wiring import open_source, spellings_of
+from syncd.app.wiring import open_source
 from syncd.config.settings import MirrorSettings, Settings
+from syncd.config.spellings import spellings_of
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
 from syncd.core.spelling import candidates

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from syncd.app.wiring import spellings_of
 from syncd.config.settings import Settings
+from syncd.config.spellings import spellings_of
 from syncd.core.errors import ConfigError
 from syncd.core.spelling import Spellings, candidates, malformed, variants
 from syncd.core.wire import server_path

@@ -1,4 +1,4 @@
-"""Settings -> sources, rules and spellings: which adapter serves which URL."""
+"""Settings -> sources and rules: which adapter serves which URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from syncd.config.urls import SourceUrl
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
 from syncd.core.model import RelPath
-from syncd.core.spelling import Spellings
 from syncd.engine.rules import MirrorRules
 from syncd.ports import HintSource, Publisher, Registry, Source
 
@@ -134,10 +133,3 @@ def _ranking(priority: Sequence[str]) -> Callable[[RelPath], int]:
 
     specs = [GitIgnoreSpec.from_lines([pattern]) for pattern in priority]
     return lambda path: next((n for n, spec in enumerate(specs) if spec.match_file(path)), len(specs))
-
-
-def spellings_of(settings: MirrorSettings) -> Spellings:
-    """Return the names under which a mirror's files are known."""
-    url = settings.source
-    share = "/".join(part for part in (url.share, url.folder.strip("/")) if part)
-    return Spellings(settings.name, str(settings.target), share, settings.aliases, url.host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from syncd.app.wiring import spellings_of
+from syncd.config.spellings import spellings_of
 from syncd.core.filters import Filters
 from syncd.core.lease import Lease
 from syncd.core.model import RelPath

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from syncd.app.wiring import spellings_of
 from syncd.config.settings import MirrorSettings
+from syncd.config.spellings import spellings_of
 from syncd.core.filters import Filters
 from syncd.core.lease import Lease
 from syncd.daemon.keeping import Keeping
