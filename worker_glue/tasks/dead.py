@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 DEAD_TOPIC = "bulk_ocr_file_tasks_dead"
-PASSED_SINCE = "passed_since"
+_OF_THIS_TRY = frozenset({"passed_since", "waiting_since"})
+"""What workers note in a task that they pass on: it does not count against the next try."""
 _DEAD, _RAW, _SIZE = "dead", "body_base64", "body_size"
 _MESSAGE_MAX = 1 << 20
 _RAW_MAX = 720 << 10
@@ -112,8 +113,8 @@ def raw_body(body: bytes) -> bytes | None:
 
 
 def _again(task: dict[str, Any]) -> bytes:
-    """Return a task's body for another try: workers that passed it on then do not count against it now."""
-    return _encode({name: value for name, value in task.items() if name != PASSED_SINCE})
+    """Return a task's body for another try, which starts anew."""
+    return _encode({name: value for name, value in task.items() if name not in _OF_THIS_TRY})
 
 
 def _raw(told: dict[str, Any]) -> bytes | None:

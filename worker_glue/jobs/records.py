@@ -1,0 +1,111 @@
+"""The guarded update that lets one entry a task into `bulk_jobs` (RULES section 6), as documents. Pure.
+
+bulk_jobs   one document a job, found by job_id; see CONTRACTS section 3 for its fields
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from worker_glue.model import Kind, Outcome, Task
+
+COLLECTION = "bulk_jobs"
+PATHS = "checkpoint.processed_files"
+MESSAGES = "checkpoint.processed_message_ids"
+COUNTERS = {"_id": 1, "status": 1, "consumed_count": 1, "published_count": 1, "total_files": 1, "progress.current": 1}
+"""What of a job is read when one of its results is saved."""
+
+Document = dict[str, Any]
+Aliases = Callable[[str], Sequence[str]]
+_PREFIXES = ("/app/", "/data/", "./")
+
+
+class Counted(NamedTuple):
+    """A job's counters. total: of its files; 0 where the job does not say. shown: progress.current."""
+
+    consumed: int
+    total: int
+    shown: int
+
+
+def guard(subject: Outcome | Task, message_id: str = "", aliases: Aliases | None = None) -> Document:
+    """Return the filter that finds the job while this task has no entry in it.
+
+    message_id: "" leaves messages out of it. aliases: all spellings of a path's file, for a task without file_index.
+    The two fields below one dotted path may be met by two elements of the array: see docs of MongoDB on arrays of
+    documents; `$elemMatch` would be exact, and FerretDB lacks it.
+    """
+    key = subject.key
+    found: Document = {"job_id": key.job_id}
+    if key.file_index is None:
+        found[PATHS] = {"$nin": spellings(subject.file_path, aliases)}
+    else:
+        found["$nor"] = [
+            {f"checkpoint.{kind.value}.file_index": key.file_index, f"checkpoint.{kind.value}.file": key.file}
+            for kind in Kind
+        ]
+        found[PATHS] = {"$ne": subject.file_path}
+    if message_id:
+        found[MESSAGES] = {"$ne": message_id}
+    return found
+
+
+def spellings(path: str, aliases: Aliases | None = None) -> list[str]:
+    """Return the ways in which workers may have noted a path: raw, bare, below /app/ and /data/, and every alias's."""
+    bare = path
+    while prefix := next((each for each in _PREFIXES if bare.startswith(each)), ""):
+        bare = bare[len(prefix) :].lstrip("/")
+    forms = [path]
+    if bare and not bare.startswith(("/", "\\")) and "://" not in bare:
+        forms += [bare, *(f"{prefix}{bare}" for prefix in _PREFIXES)]
+    return list(dict.fromkeys([*forms, *(aliases(path) if aliases is not None else ())]))
+
+
+def update(outcome: Outcome, now: datetime, counted: Counted) -> Document:
+    """Return the update that enters an outcome. counted: the counters just before it, for `progress`; now: UTC."""
+    added = {PATHS: outcome.file_path}
+    if outcome.message_id:
+        added[MESSAGES] = outcome.message_id
+    return {
+        "$push": {f"checkpoint.{outcome.kind.value}": dict(outcome.entry)},
+        "$addToSet": added,
+        "$inc": {"consumed_count": 1},
+        "$set": {
+            **progress(counted._replace(consumed=counted.consumed + 1)),
+            "progress.filename": str(outcome.entry.get("file", "")),
+            "updated_at": now,
+        },
+    }
+
+
+def counted(job: Mapping[str, Any]) -> Counted:
+    """Read a job's counters; tolerates what somebody else wrote."""
+    shown = job.get("progress")
+    return Counted(
+        _number(job.get("consumed_count")),
+        _number(job.get("total_files")) or _number(job.get("published_count")),
+        _number(shown.get("current")) if isinstance(shown, Mapping) else 0,
+    )
+
+
+def progress(counted: Counted) -> Document:
+    """Return the fields of `progress` that follow from the counters."""
+    share = min(100, 100 * counted.consumed // counted.total) if counted.total else 0
+    total = {"progress.total": counted.total} if counted.total else {}
+    return {"progress.current": counted.consumed, "progress.percentage": share, **total}
+
+
+def settling(job_id: str, counted: Counted) -> tuple[Document, Document]:
+    """Return the filter and the update that set `progress` right, unless somebody saved something meanwhile."""
+    return {"job_id": job_id, "consumed_count": counted.consumed}, {"$set": progress(counted)}
+
+
+def _number(value: object) -> int:
+    return max(0, int(value)) if isinstance(value, int | float) and value == value and abs(value) < 1 << 53 else 0
+
+
+def fields_only(names: Iterable[str]) -> dict[str, int]:
+    """Return the projection that leaves everything else on the server."""
+    return {"_id": 0, **dict.fromkeys(names, 1)}
