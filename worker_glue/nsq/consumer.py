@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -200,8 +201,13 @@ class _Delivery:
 
     def finish(self) -> None:
         """Also once its time is up: nsqd may have it still."""
-        self._consumer.tell(self, _finish(self.key), ends=True)
+        self._end(_finish(self.key))
 
     def requeue(self, delay_s: float) -> None:
         milliseconds = int(1000 * min(max(delay_s, 0.0), DELAY_MAX_S))
-        self._consumer.tell(self, _requeue(self.key, milliseconds), ends=True)
+        self._end(_requeue(self.key, milliseconds))
+
+    def _end(self, command: bytes) -> None:
+        if not self.lost:
+            self._until = math.inf
+        self._consumer.tell(self, command, ends=True)
