@@ -30,6 +30,7 @@ from tests.support.mongo import KINDS, MongoServer, start_mongo
 from tests.support.nsqd import LookupdServer, NsqdServer, start_lookupd, start_nsqd
 from tests.support.smbd import SmbServer, free_port, start_smbd
 from tests.support.socat import start_socat
+from tests.support.trial_engine import install
 
 MIRROR = "Bhushanji"
 NOWHERE = "127.0.0.9"
@@ -139,7 +140,7 @@ class Workers:
     def assert_no_bug(self) -> None:
         """No bug was logged, and nothing was printed by the interpreter itself."""
         log = self.log
-        for sign in ("event=bug", "Traceback", "Fatal Python error", "this is a bug"):
+        for sign in ("event=bug", "event=task.bug", "Traceback", "Fatal Python error", "this is a bug"):
             assert sign not in log, log[max(0, log.find(sign) - 500) :][:4000]
 
 
@@ -167,7 +168,7 @@ class WorkerHost:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SYNCD_", "WORKER_"))}
         return {
             **kept,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), kept.get("PYTHONPATH", "")])),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(self.site.plugins)]),
             "HOME": str(self.base),
             "MONGO_URI": self.site.mongo.uri(port=self.proxies.mongo.port),
             "NSQD_ADDRESS": f"127.0.0.1:{self.proxies.nsqd.port}",
@@ -219,6 +220,7 @@ class Site:
     lookupd: LookupdServer
     nsqd: NsqdServer
     backend: Backend
+    plugins: Path
     hosts: list[WorkerHost] = field(default_factory=list)
 
     @contextlib.contextmanager
@@ -255,7 +257,7 @@ def start_site(base: Path, *, kind: str = KINDS[-1], nsqd_options: Mapping[str, 
         lookupd = stack.enter_context(start_lookupd(base))
         nsqd = stack.enter_context(start_nsqd(base, lookupd=lookupd, broadcast=NOWHERE, options=nsqd_options))
         nsqd.make_channel(TOPIC, CHANNEL)
-        yield Site(base, share, mongo, lookupd, nsqd, Backend(mongo, nsqd))
+        yield Site(base, share, mongo, lookupd, nsqd, Backend(mongo, nsqd), install(base / "plugins"))
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
