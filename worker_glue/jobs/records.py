@@ -5,7 +5,7 @@ bulk_jobs   one document a job, found by job_id; see CONTRACTS section 3 for its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,6 +28,26 @@ class Counted(NamedTuple):
     consumed: int
     total: int
     shown: int
+
+
+def new_job(job_id: str, total: int, now: datetime, extra: Mapping[str, Any] | None = None) -> Document:
+    """Return the document of a job that begins, as the backend would make it. extra: further fields; now: UTC.
+
+    published_count is whole from the start: counted up while tasks are published, it would equal consumed_count now
+    and then, and the job would be taken for complete.
+    """
+    return {
+        **(extra or {}),
+        "job_id": job_id,
+        "status": "processing",
+        "total_files": total,
+        "published_count": total,
+        "consumed_count": 0,
+        "progress": {"current": 0, "total": total, "percentage": 0, "filename": ""},
+        "checkpoint": {"results": [], "errors": [], "processed_files": [], "processed_message_ids": []},
+        "created_at": now,
+        "updated_at": now,
+    }
 
 
 def guard(subject: Outcome | Task, message_id: str = "", aliases: Aliases | None = None) -> Document:
@@ -104,8 +124,3 @@ def settling(job_id: str, counted: Counted) -> tuple[Document, Document]:
 
 def _number(value: object) -> int:
     return max(0, int(value)) if isinstance(value, int | float) and value == value and abs(value) < 1 << 53 else 0
-
-
-def fields_only(names: Iterable[str]) -> dict[str, int]:
-    """Return the projection that leaves everything else on the server."""
-    return {"_id": 0, **dict.fromkeys(names, 1)}
