@@ -26,7 +26,7 @@ from worker_glue.tasks.parse import Malformed, read_task
 
 
 class Means(NamedTuple):
-    """What a worker works with. recognizer: gives that of an engine, by name. nudge: wakes whoever sends what is owed."""
+    """What a worker works with. recognizer: gives an engine's, by name. nudge: wakes whoever sends what is owed."""
 
     files: Files
     recognizer: Callable[[str], Recognizer]
@@ -50,10 +50,10 @@ class Worker:
         self.limits = limits
         self._means = means
         self._witness = means.witness
-        self._jobs = JobWatch(means.jobs, means.witness)
+        self.jobs = JobWatch(means.jobs, means.witness)
         who = Who(worker_id, host)
         self._dead = Dead(means.publisher, means.store, who, means.witness)
-        self._settling = Settling(means.store, self._jobs, self._dead, limits, means.witness, means.nudge)
+        self._settling = Settling(means.store, self.jobs, self._dead, limits, means.witness, means.nudge)
         self._room = Room(limits.room)
         slots = threading.Semaphore(limits.concurrency)
         tools = Tools(
@@ -61,7 +61,7 @@ class Worker:
             means.files,
             means.recognizer,
             means.store,
-            self._jobs,
+            self.jobs,
             self._settling,
             self._dead,
             self._room,
@@ -75,7 +75,7 @@ class Worker:
         self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._stopping = False
         self.heartbeat = Heartbeat(
-            self.hands, self._jobs, means.publisher, limits, means.witness, self.describe, message_timeout_s
+            self.hands, self.jobs, means.publisher, limits, means.witness, self.describe, message_timeout_s
         )
         self._threads = [
             threading.Thread(target=self._serve, name=f"task-{number}", daemon=True)
@@ -94,8 +94,8 @@ class Worker:
 
     def told(self, job_id: str, action: str) -> None:
         """A command came by the control topic. Blocks while MongoDB is asked."""
-        self._jobs.told(job_id, action)
-        self.heartbeat.job_changed(job_id, self._jobs.remembered(job_id))
+        self.jobs.told(job_id, action)
+        self.heartbeat.job_changed(job_id, self.jobs.remembered(job_id))
 
     def stop(self, grace_s: float) -> None:
         """End: what only waits goes back at once, what is read has grace_s to come to its end, then goes back too.
@@ -139,7 +139,7 @@ class Worker:
             "done": self._settling.done,
             "failed": self._settling.failed,
             "owed": owed,
-            "mongo_away_s": round(self._jobs.away_s, 1),
+            "mongo_away_s": round(self.jobs.away_s, 1),
         }
 
     # --- a thread
