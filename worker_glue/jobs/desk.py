@@ -80,7 +80,7 @@ class JobDesk:
 
     def create(self, job_id: str, total: int, extra: Mapping[str, Any] | None = None) -> bool:
         """Make a job as the backend would; False when there is one of that id. extra: further fields."""
-        fields = records.new_job(job_id, total, datetime.now(UTC), extra)
+        fields = records.job_document(job_id, total, datetime.now(UTC), extra)
         return self._put(records.COLLECTION, {"job_id": job_id}, fields)
 
     def keep_tasks(self, job_id: str, tasks: Sequence[Mapping[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """`bulk_jobs` in memory: the reference for ports.Jobs, with a script of faults. It stands for a MongoDB.
 
 jobs = MemoryJobs()
-jobs.put(records.new_job("id", total=3, now=now))
+jobs.put(records.job_document("id", 3, now))
 jobs.script("rEL")          # the next call is right, the one after fails before, then one is done and says it failed
 jobs.job("id")              # the document, as it is now
 """

@@ -30,7 +30,20 @@ class Counted(NamedTuple):
     shown: int
 
 
-def new_job(job_id: str, total: int, now: datetime, extra: Mapping[str, Any] | None = None) -> Document:
+class JobSpec(NamedTuple):
+    """A job to be made. files: paths as tasks spell them, by file_index. extra: further fields of its document."""
+
+    job_id: str
+    files: Sequence[str]
+    extra: Mapping[str, Any] = {}
+
+
+def new_job(job: JobSpec, now: datetime) -> Document:
+    """Return the document of a job that begins, with all its files counted as published."""
+    return job_document(job.job_id, len(job.files), now, job.extra)
+
+
+def job_document(job_id: str, total: int, now: datetime, extra: Mapping[str, Any] | None = None) -> Document:
     """Return the document of a job that begins, as the backend would make it. extra: further fields; now: UTC.
 
     published_count is whole from the start: counted up while tasks are published, it would equal consumed_count now
