@@ -38,7 +38,7 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_a_replayed_task_starts_anew() -> None:
-    dead = read_dead(give_up(json.dumps(TASK | {"passed_since": 1.5, "dead": "stale"}).encode()))
+    dead = read_dead(give_up(json.dumps(TASK | {"passed_since": 1.5, "waiting_since": 2, "dead": "stale"}).encode()))
     assert json.loads(dead.body) == TASK
 
 
