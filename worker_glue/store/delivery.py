@@ -94,6 +94,7 @@ class Sender:
         self._pace = pace
         self._refused: set[TaskKey] = set()
         self._lock: int | None = None
+        self._lock_failing = False
         self._nudged = threading.Event()
 
     def send(self, outcome: Outcome) -> Saved:
@@ -211,7 +212,11 @@ class Sender:
                 with translated(self._lock_path):
                     self._lock = take(self._lock_path)
             except SyncdError as error:
-                self._say("sender.failing", what="lock", error=error.message, hint=error.hint)
+                if not self._lock_failing:  # said once
+                    self._say("sender.failing", what="lock", error=error.message, hint=error.hint)
+                self._lock_failing = True
+                return False
+            self._lock_failing = False
         return self._lock is not None
 
     def _give_up_turn(self) -> None:
