@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from syncd.core.errors import ConfigError
 from syncd.core.resolution import State
 from tests.support.desk_fakes import FakeBoard, FakeListing, FakePaths, FakePress, failure, result
-from worker_glue.desk import lines as task_lists
 from worker_glue.desk.jobs import missing, requeue, requeue_from, retry_errors, standing_of
 from worker_glue.desk.ports import Line, Standing, Wish
 from worker_glue.desk.publishing import BATCH, Stopped, launch, lines_of, new_job_id
@@ -72,15 +69,6 @@ def test_nsqd_goes_half_way_and_requeue_brings_the_rest() -> None:
     assert requeue(standing, board, again) == 7
     assert [each["file_index"] for each in again.tasks] == list(range(BATCH, BATCH + 7))
     assert {each["total_files"] for each in again.tasks} == {BATCH + 7}
-
-
-def test_the_list_survives_its_documents() -> None:
-    lines = lines_of(paths_of(2_500), [HINDI] * 2_000 + [Wish()] * 500)
-    found = list(task_lists.documents("j", lines))
-    assert [(each["first"], len(each["paths"])) for each in found] == [(0, 1000), (1000, 1000), (2000, 500)]
-    random.Random(5).shuffle(found)
-    assert task_lists.read(found) == lines
-    assert task_lists.read([]) == []
 
 
 # --- what is left
