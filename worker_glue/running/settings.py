@@ -17,6 +17,6 @@ def load(path: Path | None, env: Mapping[str, str]) -> Settings:
     return config.load(path, env, for_worker=True)
 
 
-def worker_state(settings: Settings) -> Path:
-    """Return the folder below the state directory that is the workers' own."""
-    return settings.host.state_dir / "worker"
+def store_path(settings: Settings) -> Path:
+    """Return the file of the host's store of results, which its workers share."""
+    return settings.host.state_dir / "worker" / "results.db"

@@ -1,0 +1,47 @@
+"""Who is told what a worker does: the log, the metrics, the heartbeat file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from worker_glue.health.beat import Beat
+from worker_glue.health.meter import Meter
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+WARNINGS = frozenset({"bug", "failing", "away", "hindered", "failed", "refused", "dead", "too_large", "not_recorded"})
+"""Last parts of the names of events that a person should read."""
+_STATES = {"looking": "working", "queued": "working", "ocr": "working", "saving": "working"}
+
+
+class Witnesses:
+    """flow.Witness. connected: whether an nsqd is read from; it is asked at each beat."""
+
+    def __init__(self, log: FilteringBoundLogger, meter: Meter, beat: Beat, connected: Callable[[], bool]) -> None:
+        self._log = log
+        self._meter = meter
+        self._beat = beat
+        self._connected = connected
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Write a line to the log."""
+        say = self._log.warning if name.rpartition(".")[2] in WARNINGS else self._log.info
+        say(name, **fields)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count for the metrics."""
+        self._meter.count(what, number)
+
+    def observe(self, what: str, seconds: float) -> None:
+        """Time for the metrics."""
+        self._meter.observe(what, seconds)
+
+    def beat(self, state: Mapping[str, Any]) -> None:
+        """Write the heartbeat, if it is time. Worker.describe() -> syncd.client.heartbeats.Heartbeat."""
+        shown = str(state.get("state", "idle"))
+        told = {**state, "state": _STATES.get(shown, shown), "nsq": self._connected()}
+        told["mongo"] = not state.get("mongo_away_s")
+        told["owed"] = max(0, int(state.get("owed", 0)))
+        self._beat.take(told)
