@@ -13,6 +13,7 @@ from bench.measure import Series
 from bench.million import LIMIT_BYTES
 from bench.row import BEST, Row
 from bench.startup import Imports
+from bench.tasks import REACH_PER_S, WORKERS, Overhead
 
 COLUMNS = ("syncd", "rclone", BEST, "smbclient", "rsync daemon", "cp")
 
@@ -33,6 +34,7 @@ class Results:
     announced: dict[str, Announced] = field(default_factory=dict)
     quantiles: dict[str, Quantiles] = field(default_factory=dict)
     idle: Idle | None = None
+    tasks: Overhead | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -52,6 +54,7 @@ class Results:
             "announced": {kind: each.as_json() for kind, each in self.announced.items()},
             "daemon": {name: each.as_json() for name, each in self.quantiles.items()},
             "idle": None if self.idle is None else self.idle.as_json(),
+            "tasks": None if self.tasks is None else self.tasks.as_json(),
             "skipped": self.skipped,
         }
 
@@ -75,6 +78,8 @@ class Results:
             parts.append(self._quantiles())
         if self.idle is not None:
             parts.append(self._idle(self.idle))
+        if self.tasks is not None:
+            parts.append(_overhead(self.tasks))
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -168,6 +173,20 @@ class Results:
         calm = "yes" if idle.cpu < REACH_CPU else "NO"
         row = [f"{idle.files:,} files", f"{idle.cpu:.2%}", calm, f"{idle.resident_bytes / 1e6:.0f}", small]
         return _table(head, [row])
+
+
+def _overhead(tasks: Overhead) -> str:
+    head = [
+        f"tasks without OCR, {WORKERS} workers, through socat",
+        "seconds",
+        "tasks/s",
+        "worker CPU ms/task",
+        f"{tasks.database} alone, updates/s",
+        "to reach",
+    ]
+    bar = f">= {REACH_PER_S:.0f}/s: {'reached' if tasks.reached else 'MISSED'}"
+    figures = [f"{tasks.wall_s:.2f}", f"{tasks.per_s:,.0f}", f"{tasks.cpu_ms:.2f}", f"{tasks.floor_per_s:,.0f}", bar]
+    return _table(head, [[f"{tasks.tasks:,} tasks", *figures]])
 
 
 def _latencies(title: str, found: Mapping[str, Latency]) -> str:
