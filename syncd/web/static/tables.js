@@ -8,7 +8,10 @@ const HOPS_MAX = 40;
 const WORKERS_MAX = 40;
 const EVENTS_SHOWN = 40;
 const HOP_LEVEL = { ok: "ok", down: "bad", off: "off" };
-const WORKER_LEVEL = { idle: "ok", ok: "ok", busy: "ok", working: "ok", lost: "bad", dead: "bad", failing: "bad" };
+const WORKER_LEVEL = {
+  starting: "ok", idle: "ok", ok: "ok", busy: "ok", working: "ok", waiting: "ok", paused: "ok", stopping: "ok",
+  lost: "bad", gone: "bad", dead: "bad", failing: "bad",
+};
 
 export function showHops(hops) {
   const down = (hop) => (hop.state === "down" ? 0 : 1);
