@@ -1,0 +1,211 @@
+"""What one worker is put together from: the only place in worker_glue that names all its parts."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from syncd.config import Settings
+from syncd.core.errors import SyncdError
+from syncd.log import logger
+from worker_glue.flow import Limits, Means, Worker
+from worker_glue.flow.settling import DEAD, TASKS, utc_now
+from worker_glue.health.beat import Beat
+from worker_glue.health.meter import meter
+from worker_glue.jobs.mongo import MongoJobs
+from worker_glue.jobs.workers import Heartbeats
+from worker_glue.model import Outcome
+from worker_glue.nsq import Consumer, Control, Producer, Where
+from worker_glue.ocr.runner import Runner
+from worker_glue.ports import Jobs, Saved
+from worker_glue.resolver import Resolver
+from worker_glue.running.absent import NoJobs
+from worker_glue.running.ids import run_folder
+from worker_glue.running.settings import store_path
+from worker_glue.running.witness import Witnesses
+from worker_glue.store.delivery import Sender
+from worker_glue.store.sqlite import SqliteStore
+from worker_glue.tasks import entries
+from worker_glue.tasks.dead import dead_body
+
+CHANNEL = "bulk_ocr_workers"
+TELL_EVERY_S = 30.0
+"""How often `sync_workers` is told of a worker."""
+JOIN_S = 5.0
+
+
+def start(settings: Settings, worker_id: str, host: str) -> Composed:
+    """Put a worker together and start it; it works until stop(). Raises SyncdError: what can never work so."""
+    return Composed(settings, worker_id, host)
+
+
+class Composed:
+    """A worker at work."""
+
+    def __init__(self, settings: Settings, worker_id: str, host: str) -> None:
+        log = logger().bind(worker=worker_id)
+        self.beat = Beat(run_folder(settings), worker_id, host=host)
+        self.beat.tell(state="starting", engine=settings.worker.engine)
+        self._witness = Witnesses(log, meter(worker_id), self.beat, self._connected)
+        say = partial(self._witness.event, "nsq.trouble")
+        self._consumer: Consumer | None = None
+        self._stop = threading.Event()
+        self._engines = Engines(settings.worker.engines)
+        recognizer = self._engines(settings.worker.engine)
+        version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
+        self._files = Resolver.from_settings(settings)
+        self._store = SqliteStore(store_path(settings), worker_id=worker_id)
+        self._jobs, tell = _jobs(settings, host, lambda warning: self._witness.event("mongo.warning", warning=warning))
+        self._producer = Producer(settings.nsq.nsqd, name=worker_id)
+        self._sender = Sender(
+            self._store,
+            self._jobs,
+            self._producer,
+            store_path(settings).with_suffix(".sender"),
+            dead_topic=DEAD,
+            dead=partial(_dead, host, worker_id),
+            shorter=lambda outcome: entries.too_large(outcome, host=host, now=utc_now()),
+            say=self._witness.event,
+        )
+        means = Means(
+            self._files, self._engines, self._store, self._jobs, self._producer, self._witness, self._sender.nudge
+        )
+        self.worker = Worker(worker_id, host, means, _limits(settings), self._message_timeout_s)
+        self._threads = [
+            threading.Thread(target=self._sender.run, args=(self._stop,), name="sender", daemon=True),
+            threading.Thread(target=self._tell, args=(tell, worker_id), name="sync-workers", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        self.worker.start()
+        where = Where(
+            settings.nsq.nsqd, settings.nsq.lookupd, settings.nsq.address_map, allow_direct=settings.nsq.allow_direct
+        )
+        self._control = Control(where, worker_id, self.worker.told, say=lambda text: say(said=text))
+        self._consumer = Consumer(
+            TASKS,
+            CHANNEL,
+            where,
+            self.worker.take,
+            in_flight=self.worker.limits.in_flight,
+            name=worker_id,
+            say=lambda text: say(said=text),
+        )
+        self._witness.event("worker.up", engine=recognizer.engine, version=version)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has anything in hand, owes anything, or cannot know."""
+        try:
+            owes = bool(self._store.counts().owed or self._store.buried(1))
+        except SyncdError:
+            owes = True
+        return owes or bool(self.worker.hands()) or not self._connected()
+
+    def stop(self, grace_s: float) -> None:
+        """Finish or give back what is in hand, and close everything."""
+        if self._consumer is not None:
+            self._consumer.rest()
+        self.worker.stop(grace_s)
+        self._stop.set()
+        if self._consumer is not None:
+            self._consumer.close()
+        self._control.close()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+        self._producer.close()
+        self._engines.close()
+        self._files.close()
+        if isinstance(self._jobs, MongoJobs):
+            self._jobs.close()
+        self._store.close()
+        self._witness.event("worker.ended")
+        self.beat.remove()
+
+    def _connected(self) -> bool:
+        consumer = self._consumer
+        return consumer is not None and any(reading.connected for reading in consumer.state)
+
+    def _message_timeout_s(self) -> float:
+        return 60.0 if self._consumer is None else self._consumer.message_timeout_s
+
+    def _tell(self, heartbeats: Heartbeats | None, worker_id: str) -> None:
+        """Tell MongoDB how this worker is, for status pages on any machine; nothing waits for it."""
+        if heartbeats is None:
+            return
+        while not self._stop.is_set():
+            _quietly(lambda: heartbeats.beat(_document(self.beat)))
+            self._stop.wait(TELL_EVERY_S)
+        _quietly(lambda: heartbeats.gone(worker_id))
+
+
+class Engines:
+    """The engines that tasks ask for, by name, each made when it is first needed. tables: [worker.engine.NAME]."""
+
+    def __init__(self, tables: Mapping[str, Mapping[str, object]]) -> None:
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._runners: dict[str, Runner] = {}
+
+    def __call__(self, name: str) -> Runner:
+        """Return an engine's recognizer. Raises ConfigError."""
+        with self._lock:
+            if name not in self._runners:
+                self._runners[name] = Runner(name, self._tables.get(name, {}))
+            return self._runners[name]
+
+    def close(self) -> None:
+        """End their processes; safe to repeat."""
+        with self._lock:
+            for runner in self._runners.values():
+                runner.close()
+
+
+def _quietly(call: Callable[[], None]) -> None:
+    """Call; that MongoDB is away is told by others."""
+    try:
+        call()
+    except SyncdError:
+        return
+
+
+def _document(beat: Beat) -> dict[str, object]:
+    """Return what `sync_workers` is told. since: ISO 8601 UTC, as all times there."""
+    told = beat.last._asdict()
+    for name in ("since", "started"):
+        told[name] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(told[name]))
+    return {name: value for name, value in told.items() if name not in ("at", "number", "oldest_owed", "nsq", "mongo")}
+
+
+def _jobs(settings: Settings, host: str, warn: Callable[[str], None]) -> tuple[Jobs, Heartbeats | None]:
+    uri = settings.mongo.uri
+    if uri is None:
+        warn("no MongoDB is configured: results stay in the local store (set MONGO_URI, or [mongo])")
+        return NoJobs(), None
+    jobs = MongoJobs(uri.reveal, where=uri.where, warn=warn)
+    return jobs, Heartbeats(jobs.link, host)
+
+
+def _limits(settings: Settings) -> Limits:
+    worker = settings.worker
+    return Limits(
+        engine=worker.engine,
+        providers=worker.providers,
+        exclusive=worker.exclusive,
+        missing_grace_s=worker.missing_grace_s,
+        wait_for_source_s=worker.wait_for_source_s,
+    )
+
+
+def _dead(host: str, worker_id: str, outcome: Outcome, saved: Saved) -> bytes:
+    """Return the message for the dead topic about an outcome whose job is unknown, or takes nothing more."""
+    key = outcome.key
+    task = {"job_id": key.job_id, "file_path": outcome.file_path, "file_index": key.file_index}
+    reason, error = {
+        Saved.NO_JOB: ("unknown_job", f"there is no job {key.job_id}"),
+        Saved.TOO_LARGE: ("document_full", "the job's document takes not even a short error any more"),
+    }.get(saved, (saved.value, ""))
+    return dead_body(json.dumps(task).encode(), reason, error, 0, host, worker_id, utc_now())
