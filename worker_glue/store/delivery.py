@@ -26,7 +26,8 @@ BURIED_AT_ONCE = 20
 REFUSED_REMEMBERED = 50
 REFUSALS_AT_ONCE = 3
 """In a row: then it is not the outcomes that are refused."""
-_SLICE_S = 0.2
+_SLICE_S = 0.5
+"""So soon a wait ends after `stop` was set."""
 
 
 class Say(Protocol):
@@ -96,6 +97,7 @@ class Sender:
         self._lock: int | None = None
         self._lock_failing = False
         self._nudged = threading.Event()
+        self._stop = threading.Event()
 
     def send(self, outcome: Outcome) -> Saved:
         """Bring one outcome that is kept in the store to its end there: recorded, or given up, and settled.
@@ -139,6 +141,7 @@ class Sender:
         """Send until stop is set, or wait meanwhile for the turn of this process."""
         parts = ((self._send_owed, "owed"), (self._send_buried, "buried"))
         lanes = [_Lane(work, what, self._pace, self._say) for work, what in parts]
+        self._stop = stop
         try:
             while not stop.is_set():
                 self._look(stop, lanes)
@@ -172,11 +175,11 @@ class Sender:
                 refusal, in_a_row = refusal or error, in_a_row + 1
                 if len(self._refused) < REFUSED_REMEMBERED:
                     self._refused.add(outcome.key)
-                if in_a_row == REFUSALS_AT_ONCE:
-                    break
             else:
                 sent, in_a_row = sent + 1, 0
                 self._refused.discard(outcome.key)
+            if in_a_row == REFUSALS_AT_ONCE or self._stop.is_set():
+                break
         if refusal is not None and sent == 0:
             raise refusal
         return sent
@@ -202,6 +205,8 @@ class Sender:
             self._publisher.publish(self._dead_topic, body)
             self._store.unbury(number)
             sent += 1
+            if self._stop.is_set():
+                break
         return sent
 
     # --- turns and waits
@@ -217,6 +222,8 @@ class Sender:
                 self._lock_failing = True
                 return False
             self._lock_failing = False
+            if self._lock is not None:
+                self._say("sender.turn", lock=str(self._lock_path))
         return self._lock is not None
 
     def _give_up_turn(self) -> None:

@@ -60,9 +60,10 @@ class Reading:
         """Return how many messages wait for the dead topic."""
         return int(self._rows("SELECT count(*) FROM buried")[0][0])
 
-    def failing(self) -> list[tuple[TaskKey, int, float]]:
+    def failing(self, limit: int = 1_000) -> list[tuple[TaskKey, int, float]]:
         """Return tasks whose OCR began and came to no end: (task, how often, Unix time of the last start)."""
-        rows = self._rows("SELECT task, count(*), max(at) FROM starts GROUP BY task ORDER BY max(at) DESC LIMIT 1000")
+        query = "SELECT task, count(*), max(at) FROM starts GROUP BY task ORDER BY max(at) DESC LIMIT ?"
+        rows = self._rows(query, limit)
         return [(unpack_key(task), times, at) for task, times, at in rows]
 
     def close(self) -> None:
