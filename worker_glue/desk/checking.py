@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from syncd.core.resolution import State
-from worker_glue.desk.gathering import Chosen, Gathered, locate, meaning
+from worker_glue.desk.gathering import Chosen, Gathered, is_folder, locate, meaning
 from worker_glue.desk.ports import Line, Paths, Tell, quiet
+from worker_glue.tasks.parse import JOB_ID_MAX
 
 
 class Group(StrEnum):
@@ -105,3 +106,11 @@ def again(checked: Checked, paths: Paths, tell: Tell = quiet) -> Checked:
         files.append(each if ready else Chosen(each.path, locate(each.path, paths)))
         tell("resolve", count, len(checked.files))
     return checked._replace(files=files)
+
+
+def may_be_job(word: str, paths: Paths) -> bool:
+    """Say whether a word may be a job's id: it is no path that means anything here."""
+    if "/" in word or "\\" in word or len(word) > JOB_ID_MAX:
+        return False
+    found = paths.resolve(word)
+    return not is_folder(found) and found.state is not State.READY

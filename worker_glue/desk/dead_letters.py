@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from syncd.core.errors import SyncdError
+from syncd.core.reasons import Reason
 from worker_glue.desk.ports import TASK_TOPIC, Board, Press
+from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.model import basename
 from worker_glue.tasks.dead import DeadTask, read_dead
+
+
+class Unreadable(SyncdError):
+    """The dead topic could not be read."""
+
+    transient = True
+    exit_code = 10
+    reason = Reason.SOURCE_UNAVAILABLE
 
 
 class Letter(Protocol):
@@ -84,7 +96,7 @@ def replay(letters: Iterable[Letter], press: Press, settled: Callable[[DeadTask]
 
 
 class Settled:
-    """Says whether a dead task has its entry in its job. Each job's entries are read once."""
+    """Says whether a dead task has its entry in its job, as far as MongoDB tells. Each job's entries are read once."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -94,7 +106,10 @@ class Settled:
         """Say whether a replay would do nothing."""
         keys = self._keys.get(dead.job_id)
         if keys is None:
-            keys = self._keys[dead.job_id] = _keys(self._board, dead.job_id)
+            keys = set()
+            with contextlib.suppress(JobsAway, JobsRefused):  # a remark only: the replay goes on without it
+                keys = _keys(self._board, dead.job_id)
+            self._keys[dead.job_id] = keys
         name = dead.file_path if dead.file_index is None else basename(dead.file_path)
         return (dead.file_index, name) in keys
 
