@@ -156,7 +156,8 @@ def _around(status: Mapping[str, Any], zone: tzinfo | None) -> str:
         parts.append(warning)
     workers = status.get("workers")
     if workers:
-        parts.append(f"workers {sum(1 for worker in workers if worker.get('state') != 'gone')}/{len(workers)}")
+        up = sum(1 for worker in workers if worker.get("state") not in ("gone", "lost"))
+        parts.append(f"workers {up}/{len(workers)}")
     parts += [_disk(mirror) for mirror in status["mirrors"] if mirror.get("disk")][:1]
     return " | ".join(parts)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from syncd import __version__
 from syncd.app.wiring import open_registry
+from syncd.client import heartbeats
 from syncd.core.errors import SyncdError
 from syncd.daemon import statuses
 from syncd.engine.enrolling import Enrolment
@@ -16,6 +18,37 @@ if TYPE_CHECKING:
     from syncd.daemon.living import Daemon
 
 JOIN_S = 5.0
+
+
+def _worker(seen: heartbeats.Seen, now: float) -> dict[str, Any]:
+    """Return a worker's line. since: of its state and task; of one that is lost or gone, when it was last heard of."""
+    state, beat = seen.state(now), seen.beat
+    if beat is None:
+        return {"id": seen.worker_id, "state": state, "since": None, "task": ""}
+    since = beat.at if state in ("lost", "gone") else beat.since
+    return {
+        "id": seen.worker_id,
+        "state": state,
+        "since": _iso(since),
+        "task": beat.task,
+        "pages_done": beat.pages_done,
+        "pages": beat.pages,
+        "done": beat.done,
+        "failed": beat.failed,
+        "waiting": beat.waiting,
+        "owed": beat.owed,
+        "engine": beat.engine,
+        "nsq": beat.nsq,
+        "mongo": beat.mongo,
+        "last_heartbeat": _iso(beat.at),
+    }
+
+
+def _iso(seconds: float) -> str | None:
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # a file that somebody else wrote
+        return None
 
 
 class Enrolling:
@@ -71,8 +104,10 @@ class Enrolling:
         return statuses.hop("mongodb", "ok" if state.connected else "down", state.since, state.error, state.latency_s)
 
     def workers(self) -> list[dict[str, Any]]:
-        """Return the workers of this host that are known; none before there are workers."""
-        return []
+        """Return the OCR workers that run on this state directory, as their heartbeat files say (docs/api.md)."""
+        found = heartbeats.read_all(self._daemon.settings.host.state_dir / heartbeats.FOLDER)
+        now = time.time()
+        return [_worker(seen, now) for seen in found]
 
     def _run(self, enrolment: Enrolment) -> None:
         try:
