@@ -114,7 +114,7 @@ class Store(Protocol):
     """
 
     def begin(self, key: TaskKey) -> int:
-        """Note, before OCR starts, that it starts; return how many starts of this task did not come to an end so far.
+        """Note, before OCR starts, that it starts; return how many earlier starts came to no end (0 at first).
 
         A start that is followed by neither forgive() nor keep() was a failure: it killed its worker, or failed.
         """
@@ -123,7 +123,10 @@ class Store(Protocol):
         """Take the last begin() back: what ended the work was not the task's fault (stopped, paused, lease lost)."""
 
     def keep(self, outcome: Outcome) -> Outcome:
-        """Store an outcome; the first of a task stays. Returns the one that is stored now."""
+        """Store an outcome; the first of a task stays, as long as it is owed. Returns the one that is stored now.
+
+        After settled() a further outcome of the task is owed anew: whether it is done is for MongoDB to say.
+        """
 
     def replace(self, outcome: Outcome) -> None:
         """Put another outcome in the place of the one that was too large; the first one's text stays in the store."""
