@@ -30,6 +30,8 @@ DEAD_CHANNEL = "worker_glue_desk"
 NAME = "worker-glue"
 DAEMON_ANSWERS_S = 1.0
 REACHED_WITHIN_S = 5.0
+QUIET_S = 1.0
+"""The dead topic has been read when nothing has come for so long; nsqd sends what it has at once."""
 Say = Callable[[str], None]
 
 
@@ -111,7 +113,7 @@ def opened_letters(settings: Settings) -> Iterator[Iterable[Letter]]:
 
     where = Where(nsq.nsqd, () if nsq.nsqd else nsq.lookupd, nsq.address_map, allow_direct=nsq.allow_direct)
     _reach(where)
-    reading = cast("Generator[Letter, None, None]", drain(where, DEAD_TOPIC, DEAD_CHANNEL, name=NAME))
+    reading = cast("Generator[Letter, None, None]", drain(where, DEAD_TOPIC, DEAD_CHANNEL, idle_s=QUIET_S, name=NAME))
     with contextlib.closing(reading) as letters:
         yield letters
 
