@@ -150,6 +150,7 @@ class Resolver(Forms):
                 return way()
             except SyncdError as error:
                 troubles.append(error)
+        troubles.sort(key=lambda error: error.transient)  # what a person has to put right is said first
         return unavailable(troubles[0] if troubles else UNCONFIGURED)
 
 
