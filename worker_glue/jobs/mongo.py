@@ -91,19 +91,21 @@ def _not_matched(jobs: _Jobs, job_id: str) -> Saved:
     job = jobs.find_one({"job_id": job_id}, records.COUNTERS)
     if job is None:
         return Saved.NO_JOB
-    counted = records.counted(job)
-    if counted.shown < counted.consumed:  # whoever recorded it may have died before it came to this
+    if not records.is_settled(records.counted(job)):  # whoever recorded it may have died before it came to this
         _settle(jobs, job_id)
     return Saved.DONE_BEFORE
 
 
 def _settle(jobs: _Jobs, job_id: str) -> None:
-    """Have `progress` follow the counters; whoever saves meanwhile does it again, with later ones."""
+    """Have `progress` follow the counters; whoever saves meanwhile does it again, with later ones.
+
+    Where this fails the whole save does: it is sent again then, finds itself recorded, and comes here again.
+    """
     for _ in range(SETTLE_TRIES):
         job = jobs.find_one({"job_id": job_id}, records.COUNTERS)
-        if job is None:
+        if job is None or records.is_settled(counted := records.counted(job)):
             return
-        wanted, update = records.settling(job_id, records.counted(job))
+        wanted, update = records.settling(job_id, counted)
         if jobs.update_one(wanted, update).matched_count:
             return
 

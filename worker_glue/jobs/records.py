@@ -14,7 +14,8 @@ from worker_glue.model import Kind, Outcome, Task
 COLLECTION = "bulk_jobs"
 PATHS = "checkpoint.processed_files"
 MESSAGES = "checkpoint.processed_message_ids"
-COUNTERS = {"_id": 1, "status": 1, "consumed_count": 1, "published_count": 1, "total_files": 1, "progress.current": 1}
+_PROGRESS = ("progress.current", "progress.total", "progress.percentage")
+COUNTERS = dict.fromkeys(("_id", "status", "consumed_count", "published_count", "total_files", *_PROGRESS), 1)
 """What of a job is read when one of its results is saved."""
 
 Document = dict[str, Any]
@@ -23,11 +24,11 @@ _PREFIXES = ("/app/", "/data/", "./")
 
 
 class Counted(NamedTuple):
-    """A job's counters. total: of its files; 0 where the job does not say. shown: progress.current."""
+    """A job's counters. total: of its files; 0 where the job does not say. shown: `progress` as it is."""
 
     consumed: int
     total: int
-    shown: int
+    shown: Mapping[str, Any]
 
 
 class JobSpec(NamedTuple):
@@ -86,14 +87,18 @@ def guard(subject: Outcome | Task, message_id: str = "", aliases: Aliases | None
 
 
 def spellings(path: str, aliases: Aliases | None = None) -> list[str]:
-    """Return the ways in which workers may have noted a path: raw, bare, below /app/ and /data/, and every alias's."""
-    bare = path
-    while prefix := next((each for each in _PREFIXES if bare.startswith(each)), ""):
-        bare = bare[len(prefix) :].lstrip("/")
-    forms = [path]
-    if bare and not bare.startswith(("/", "\\")) and "://" not in bare:
-        forms += [bare, *(f"{prefix}{bare}" for prefix in _PREFIXES)]
-    return list(dict.fromkeys([*forms, *(aliases(path) if aliases is not None else ())]))
+    """Return the ways in which workers may have noted a path: raw, every alias's, each bare and below /app/, /data/."""
+    known = [path, *(aliases(path) if aliases is not None else ())]
+    return list(dict.fromkeys([*known, *(form for each in known for form in _prefixed(each))]))
+
+
+def _prefixed(path: str) -> list[str]:
+    """Return a relative path, or one of a container, in the forms that containers use; none of any other."""
+    while prefix := next((each for each in _PREFIXES if path.startswith(each)), ""):
+        path = path[len(prefix) :].lstrip("/")
+    if not path or path.startswith(("/", "\\")) or "://" in path:
+        return []
+    return [path, *(f"{prefix}{path}" for prefix in _PREFIXES)]
 
 
 def update(outcome: Outcome, now: datetime, counted: Counted) -> Document:
@@ -119,7 +124,7 @@ def counted(job: Mapping[str, Any]) -> Counted:
     return Counted(
         _number(job.get("consumed_count")),
         _number(job.get("total_files")) or _number(job.get("published_count")),
-        _number(shown.get("current")) if isinstance(shown, Mapping) else 0,
+        shown if isinstance(shown, Mapping) else {},
     )
 
 
@@ -128,6 +133,11 @@ def progress(counted: Counted) -> Document:
     share = min(100, 100 * counted.consumed // counted.total) if counted.total else 0
     total = {"progress.total": counted.total} if counted.total else {}
     return {"progress.current": counted.consumed, "progress.percentage": share, **total}
+
+
+def is_settled(counted: Counted) -> bool:
+    """Say whether `progress` is as the counters have it."""
+    return all(counted.shown.get(name.rpartition(".")[2]) == value for name, value in progress(counted).items())
 
 
 def settling(job_id: str, counted: Counted) -> tuple[Document, Document]:
