@@ -3,7 +3,7 @@
 from worker_glue.nsq.connection import Patience
 from worker_glue.nsq.consumer import Consumer
 from worker_glue.nsq.control import Control
-from worker_glue.nsq.drain import drain
+from worker_glue.nsq.drain import Letter, drain
 from worker_glue.nsq.producer import Producer, Waits
 from worker_glue.nsq.readers import Reading
 from worker_glue.nsq.watch import Watch
@@ -12,6 +12,7 @@ from worker_glue.nsq.where import Where, addresses_in_environment
 __all__ = [
     "Consumer",
     "Control",
+    "Letter",
     "Patience",
     "Producer",
     "Reading",

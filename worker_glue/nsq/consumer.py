@@ -46,23 +46,21 @@ class Consumer:
         say: Callable[[str], None] | None = None,
         patience: Patience = PATIENCE,
     ) -> None:
-        self._take = take
-        self._say = say or logging.getLogger("worker_glue").warning
+        say = say or logging.getLogger("worker_glue").warning
         self._in_flight = in_flight
         self._resting = False
-        self._closing = False
         self._asked_s = message_timeout_s or MESSAGE_TIMEOUT_S
-        self._lock = threading.Lock()
-        self._hands: dict[Connection, dict[bytes, _Delivery]] = {}
+        self._hands = _Hands(take, say)
         self._readers = Readers(
             (topic, channel),
             where,
-            self,
+            self._hands,
             in_flight=in_flight,
             introduction=Introduction(name, message_timeout_s=message_timeout_s),
             patience=patience,
-            say=self._say,
+            say=say,
         )
+        self._hands.readers = self._readers
         self._readers.start()
 
     # --- for whoever works
@@ -75,8 +73,7 @@ class Consumer:
     @property
     def in_hand(self) -> int:
         """How many messages have come and were not ended yet."""
-        with self._lock:
-            return sum(map(len, self._hands.values()))
+        return self._hands.count
 
     @property
     def state(self) -> Sequence[Reading]:
@@ -108,6 +105,35 @@ class Consumer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Hands:
+    """The messages in hand, by connection and id. A delivery that is not here any more has no say."""
+
+    def __init__(self, take: Callable[[ports.Delivery], None], say: Callable[[str], None]) -> None:
+        self._take = take
+        self._say = say
+        self._closing = False
+        self._lock = threading.Lock()
+        self._hands: dict[Connection, dict[bytes, _Delivery]] = {}
+        self.readers: Readers
+
+    # --- from any thread
+
+    @property
+    def count(self) -> int:
+        with self._lock:
+            return sum(map(len, self._hands.values()))
+
+    def tell(self, delivery: _Delivery, command: bytes, *, ends: bool) -> None:
+        """Pass on what a delivery says, unless it has been ended."""
+        with self._lock:
+            hand = self._hands.get(delivery.connection, {})
+            if hand.get(delivery.key) is not delivery:
+                return
+            if ends:
+                del hand[delivery.key]
+        self.readers.tell(delivery.connection, command)
 
     # --- for the readers, in the loop's thread
 
@@ -148,26 +174,14 @@ class Consumer:
             delivery.requeue(0)
             delivery.over = True
 
-    # --- for deliveries, from any thread
-
-    def tell(self, delivery: _Delivery, command: bytes, *, ends: bool) -> None:
-        """Pass on what a delivery says, unless it has been ended."""
-        with self._lock:
-            hand = self._hands.get(delivery.connection, {})
-            if hand.get(delivery.key) is not delivery:
-                return
-            if ends:
-                del hand[delivery.key]
-        self._readers.tell(delivery.connection, command)
-
 
 class _Delivery:
     """ports.Delivery. key: the id as nsqd spells it. over: nsqd has it again."""
 
-    __slots__ = ("_arrived_at", "_consumer", "_until", "attempts", "body", "connection", "key", "over")
+    __slots__ = ("_arrived_at", "_hands", "_until", "attempts", "body", "connection", "key", "over")
 
-    def __init__(self, consumer: Consumer, connection: Connection, id_: bytes, attempts: int, body: bytes) -> None:
-        self._consumer = consumer
+    def __init__(self, hands: _Hands, connection: Connection, id_: bytes, attempts: int, body: bytes) -> None:
+        self._hands = hands
         self.connection = connection
         self.key = id_
         self.attempts = attempts
@@ -197,7 +211,7 @@ class _Delivery:
         if not self.lost:
             end = self._arrived_at + self.hold_max_s
             self._until = min(time.monotonic() + self.connection.message_timeout_s, end)
-            self._consumer.tell(self, _touch(self.key), ends=False)
+            self._hands.tell(self, _touch(self.key), ends=False)
 
     def finish(self) -> None:
         """Also once its time is up: nsqd may have it still."""
@@ -210,4 +224,4 @@ class _Delivery:
     def _end(self, command: bytes) -> None:
         if not self.lost:
             self._until = math.inf
-        self._consumer.tell(self, command, ends=True)
+        self._hands.tell(self, command, ends=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from worker_glue.nsq.connection import PATIENCE, Patience
 from worker_glue.nsq.consumer import Consumer
@@ -17,51 +17,70 @@ LIMIT_MAX = 2_000
 """nsqd lets 2,500 messages be in flight on a connection."""
 
 
+class Letter:
+    """One message while its channel is read."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.finished = False
+
+    @property
+    def id(self) -> str:
+        return self.delivery.id
+
+    @property
+    def body(self) -> bytes:
+        return self.delivery.body
+
+    @property
+    def attempts(self) -> int:
+        """How often nsqd has delivered it, this time included."""
+        return self.delivery.attempts
+
+    def finish(self) -> None:
+        """Take it away."""
+        self.finished = True
+        self.delivery.finish()
+
+    def requeue(self, _delay_s: float = 0) -> None:
+        """Leave it: as if nothing were said, it goes back once the reading ends, and not before; else it came again."""
+
+
 def drain(
     where: Where,
     topic: str,
     channel: str,
-    handle: Callable[[Delivery], bool],
     *,
     limit: int = LIMIT_MAX,
     idle_s: float = 3.0,
     name: str = "",
     say: Callable[[str], None] | None = None,
     patience: Patience = PATIENCE,
-) -> int:
-    """Read up to `limit` messages (2,000 at most), until none has come for idle_s; returns how many were handled.
+) -> Iterator[Letter]:
+    """Yield up to `limit` messages (2,000 at most), each once, until none has come for idle_s.
 
-    handle: called with each, once, in the caller's thread; True finishes the message, False leaves it on the channel:
-    it is kept meanwhile, so that it does not come again at once, and goes back at the end, one attempt older. What it
-    raises ends the reading; what was not finished goes back. Raises ConfigError.
+    What is not finished by the end stays on the channel, one attempt older. Raises ConfigError.
     """
     arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-    kept: dict[str, Delivery] = {}
-    seen: set[str] = set()
-    handled = 0
-    with Consumer(
-        topic, channel, where, arrived.put, in_flight=AHEAD, name=name, say=say, patience=patience
-    ) as consumer:
+    letters: dict[str, Letter] = {}
+    with Consumer(topic, channel, where, arrived.put, in_flight=AHEAD, name=name, say=say, patience=patience) as source:
         touched = time.monotonic()
-        while handled < min(limit, LIMIT_MAX):
+        while len(letters) < min(limit, LIMIT_MAX):
             try:
                 delivery = arrived.get(timeout=idle_s)
             except queue.Empty:
-                break
-            if delivery.lost:
-                continue
-            if delivery.id in seen:  # a kept one whose connection had ended
-                kept[delivery.id] = delivery
-                continue
-            seen.add(delivery.id)
-            handled += 1
-            if handle(delivery):
+                return
+            known = letters.get(delivery.id)
+            if known is None:
+                letter = letters[delivery.id] = Letter(delivery)
+                yield letter
+            elif known.finished:  # nsqd did not learn of it
                 delivery.finish()
             else:
-                kept[delivery.id] = delivery
-                consumer.set_in_flight((len(kept) + AHEAD) * max(1, len(consumer.state)))
-            if time.monotonic() - touched > consumer.message_timeout_s / 3:
+                known.delivery = delivery
+            kept = [each for each in letters.values() if not each.finished]
+            source.set_in_flight((len(kept) + AHEAD) * max(1, len(source.state)))
+            if time.monotonic() - touched > source.message_timeout_s / 3:
                 touched = time.monotonic()
-                for each in kept.values():
-                    each.touch()
-    return handled
+                for each in kept:
+                    each.delivery.touch()
