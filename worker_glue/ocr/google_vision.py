@@ -124,6 +124,7 @@ class GoogleVision(Engine):
         """Ask once; return the answer, or what was wrong. Raises OcrRefused for an image that Vision cannot read."""
         from google.api_core.exceptions import GoogleAPICallError, RetryError
         from google.auth.exceptions import GoogleAuthError
+        from google.protobuf.json_format import ParseError
         from requests.exceptions import RequestException
 
         request: Any = {
@@ -142,8 +143,8 @@ class GoogleVision(Engine):
             return None, _Wrong(
                 f"the credentials are refused: {_short(error)}", bool(getattr(error, "retryable", False))
             )
-        except (RequestException, RetryError, OSError) as error:
-            return None, _Wrong(f"no answer: {type(error).__name__}", again=True)
+        except (RequestException, RetryError, ParseError, OSError) as error:
+            return None, _Wrong(f"no answer that can be read: {type(error).__name__}", again=True)
         found = type(answers).pb(answers).responses
         if not found:
             return None, _Wrong("an answer without a response", again=True)
