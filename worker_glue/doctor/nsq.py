@@ -1,0 +1,120 @@
+"""NSQ as a worker uses it: nsqd (or the proxy to it) speaks its protocol, nsqlookupd answers, and what it tells can be
+dialled. Source: NSQ's TCP protocol spec, nsqlookupd's HTTP API.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+from syncd.client.lookupd import LookupFailed, look_up, nodes
+from syncd.config.settings import NsqSettings
+from syncd.core.dialling import HostPort, dialled, host_port, map_line
+from worker_glue.doctor.checks import Check, fail, ok, warn
+from worker_glue.flow.settling import TASKS
+
+CHANNEL = "bulk_ocr_workers"
+CONNECT_S, ANSWER_S = 5.0, 5.0
+_ANSWER_BYTES_MAX = 64 << 10
+_PROXY = "if this is a proxy, see whether the nsqd behind it is up; else check NSQD_ADDRESS or nsq.nsqd_tcp_address"
+
+
+def nsqd_checks(nsq: NsqSettings) -> Iterator[Check]:
+    """Greet every nsqd that is configured."""
+    if not nsq.nsqd:
+        yield fail("nsqd", "no nsqd is configured", "set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
+    for address in nsq.nsqd:
+        yield _greeted(address, _PROXY)
+
+
+def lookupd_checks(nsq: NsqSettings) -> Iterator[Check]:
+    """Ask every nsqlookupd, and look at every nsqd that it tells of."""
+    if not nsq.lookupd:
+        yield ok("nsqlookupd", "none is configured: tasks come from the configured nsqd alone")
+    told: dict[HostPort, None] = {}
+    for lookupd in nsq.lookupd:
+        try:
+            began = time.monotonic()
+            found = nodes(lookupd)
+            yield ok("nsqlookupd", f"{host_port(lookupd)} answers in {_ms(began)}, knows {len(found)} nsqd")
+            yield _topic(lookupd)
+            told |= dict.fromkeys(found)
+        except LookupFailed as error:
+            todo = "see whether the proxy and nsqlookupd are up; else check NSQLOOKUPD_ADDRESSES"
+            yield fail("nsqlookupd", error.message, todo)
+    for address in told:
+        yield _mapped(address, nsq)
+
+
+def _topic(lookupd: HostPort) -> Check:
+    found = look_up(lookupd, TASKS)
+    if not found.known:
+        return ok("tasks", f"nobody has published to {TASKS} yet")
+    if CHANNEL not in found.channels:
+        return ok("tasks", f"{TASKS} has no channel {CHANNEL} yet: the first worker makes it")
+    return ok("tasks", f"{TASKS} with channel {CHANNEL}, on {len(found.nsqds)} nsqd")
+
+
+def _mapped(told: HostPort, nsq: NsqSettings) -> Check:
+    """Dial an announced nsqd as a worker would."""
+    to = dialled(told, nsq.address_map, proxied=bool(nsq.nsqd), allow_direct=nsq.allow_direct)
+    if to is None and told not in nsq.nsqd:
+        seen = f"nsqlookupd tells of {host_port(told)}, which address_map does not map: workers never dial it"
+        near = next((each for each in nsq.nsqd if each.port == told[1]), nsq.nsqd[0])
+        # the configured nsqd is read anyway; where it is the same one behind a proxy, nothing is missed
+        return warn("mapping", seen, f"where another nsqd is behind it than the configured one: {map_line(told, near)}")
+    if to is None or to == told:
+        return ok("mapping", f"{host_port(told)} is dialled as it is")
+    check = _greeted(to, f"correct what address_map says for {host_port(told)}, and see that its proxy is up")
+    return check._replace(name="mapping", seen=f"{host_port(told)} -> {check.seen}")
+
+
+def _greeted(address: HostPort, todo: str) -> Check:
+    where, began = host_port(address), time.monotonic()
+    try:
+        with socket.create_connection(address, timeout=CONNECT_S) as line:
+            version = _greeting(line, time.monotonic() + ANSWER_S)
+    except TimeoutError:
+        return fail("nsqd", f"{where} does not answer within {CONNECT_S:g} s", todo)
+    except (OSError, UnicodeError) as error:
+        return fail("nsqd", f"{where}: {str(getattr(error, 'strerror', None) or error).lower()}", todo)
+    except ValueError as error:
+        return fail("nsqd", f"{where} is not nsqd: {error}", todo)
+    return ok("nsqd", f"{where} is nsqd {version}, answers in {_ms(began)}")
+
+
+def _greeting(line: socket.socket, until: float) -> str:
+    """Introduce ourselves; return nsqd's version. Raises ValueError for whoever is not nsqd, OSError."""
+    body = json.dumps(
+        {"client_id": "worker-glue-doctor", "feature_negotiation": True, "heartbeat_interval": -1}
+    ).encode()
+    line.sendall(b"  V2IDENTIFY\n" + struct.pack(">i", len(body)) + body)
+    size, kind = struct.unpack(">ii", _read(line, 8, until))
+    if not 4 <= size <= _ANSWER_BYTES_MAX or kind not in (0, 1):
+        raise ValueError("it answers with something else than NSQ's protocol")
+    said = _read(line, size - 4, until)
+    if kind == 1:
+        raise ValueError(f"it answers {said[:80]!r}")
+    told = json.loads(said)
+    version = told.get("version") if isinstance(told, dict) else None
+    if isinstance(told, dict) and told.get("auth_required") is True:
+        raise ValueError("it asks for AUTH, which workers do not do")
+    return str(version or "of unknown version")[:40]
+
+
+def _read(line: socket.socket, count: int, until: float) -> bytes:
+    found = b""
+    while len(found) < count:
+        line.settimeout(max(0.01, until - time.monotonic()))
+        piece = line.recv(count - len(found))
+        if not piece:
+            raise ValueError("it closes the connection without a word: so does a proxy that cannot go on")
+        found += piece
+    return found
+
+
+def _ms(began: float) -> str:
+    return f"{1000 * (time.monotonic() - began):.1f} ms"
