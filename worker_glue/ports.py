@@ -141,6 +141,9 @@ class Store(Protocol):
     def owing(self, limit: int, older_than_s: float) -> Sequence[Outcome]:
         """Return outcomes that have been owed for so long, the oldest first."""
 
+    def full(self) -> str:
+        """Say why no new work should begin while nothing is delivered (too much is owed, no room left); "" = none."""
+
     def counts(self) -> Counts:
         """Return how many are owed."""
 

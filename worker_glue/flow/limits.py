@@ -15,7 +15,6 @@ class Limits(NamedTuple):
     concurrency: OCR at a time. wait_for_source_s: how long a task waits for its file in all. exclusive, engine,
     providers: as in [worker]. pass_on_*: of what this worker cannot do. tries: starts of OCR of one task that may fail.
     requeues: deliveries of one message after which a copy is published instead, since older workers give up after 5.
-    owed_max: outcomes that MongoDB has not taken, with which work goes on.
     """
 
     engine: str
@@ -33,7 +32,6 @@ class Limits(NamedTuple):
     room_full_delay_s: float = 5.0
     owed_delay_s: float = 30.0
     owed_delay_max_s: float = 900.0
-    owed_max: int = 10_000
     ensure_s: float = 20.0
     status_every_s: float = 10.0
     hold_margin_s: float = 30.0

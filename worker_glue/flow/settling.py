@@ -105,11 +105,11 @@ class Settling:
         if saved is None:
             self._nudge()
             return self.later(task)
-        self._store.settled(outcome.key, saved)
-        if saved is Saved.NO_JOB:
+        if saved is Saved.NO_JOB:  # first: killed in between, it comes again
             self._dead.send(task.body, "unknown_job", f"there is no job {task.job_id}", 0)
         elif saved is Saved.TOO_LARGE:
             self._dead.send(task.body, "document_full", "the job's document takes not even a short error any more", 0)
+        self._store.settled(outcome.key, saved)
         self._count(outcome, saved)
         return Finish()
 

@@ -115,10 +115,10 @@ class Working:
         self._obey(hand, look.status)
 
     def _room_for_owed(self, hand: Hand) -> None:
-        """While too much is owed, nothing new is begun."""
-        counts = self._tools.store.counts()
-        if counts.owed >= self._limits.owed_max:
-            self._tools.witness.event("work.halted", owed=counts.owed, why="MongoDB takes no results")
+        """While too much is owed, or the disk has no room for more, nothing new is begun."""
+        why = self._tools.store.full()
+        if why:
+            self._tools.witness.event("work.halted", why=why)
             raise Ended(PassOn(hand.task.body, self._limits.owed_delay_s))
 
     def check(self, hand: Hand) -> None:
