@@ -228,7 +228,7 @@ def test_a_job_of_the_backend(site: Site) -> None:
 def test_check(site: Site) -> None:
     done = site("check", "B", "B/hin/nix.jpg", "--json")
     assert done.code == 3
-    assert (done.json["ready"], len(done.json["troubles"])) == (4, 1)
+    assert (done.json["ready"], done.json["missing"]) == (4, 1)
     (site.target / "eng" / "b.PDF").unlink()
     done = site("check", "B/eng", "--json")
     assert (done.code, done.json["ready"], done.json["to_fetch"]) == (3, 2, 1)

@@ -66,7 +66,7 @@ def test_a_strangers_file_in_the_mirror_is_no_task() -> None:
 )
 def test_words_that_mean_nothing(word: str, said: str) -> None:
     found = gather([word, "M/eng"], FakePaths(STATES, near=["M/eng/a.jpg"]), FakeListing(STATES))
-    assert said in found.troubles[0]
+    assert said in found.troubles[0].why
     with pytest.raises(ConfigError, match="Nothing was done"):
         refuse_troubles(found, "Nothing was done.")
 
@@ -89,7 +89,7 @@ def test_a_mirror_that_was_never_listed_is_no_file(tmp_path: Path) -> None:
         def resolve(self, path: str) -> Any:
             return super().resolve(path)._replace(state=State.FETCHING, reason=Reason.NEVER_LISTED)
 
-    assert "complete look" in gather(["M/a.jpg"], Unlisted({}), FakeListing([])).troubles[0]
+    assert "complete look" in gather(["M/a.jpg"], Unlisted({}), FakeListing([])).troubles[0].why
 
 
 def test_a_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,11 +154,11 @@ def test_the_daemons_folders() -> None:
 
 def test_check_counts_and_lists() -> None:
     checked = of_gathered(gather(["M", "M/nix.jpg"], FakePaths(STATES), FakeListing(STATES)))
-    assert checked.counts == {"ready": 2, "to_fetch": 2, "missing": 0, "refused": 1}
+    assert checked.counts == {"ready": 2, "to_fetch": 2, "missing": 1, "refused": 1}
     assert [each.path for each in checked.of(Group.REFUSED)] == ["M/hin/bad.jpg"]
     assert not checked.all_ready
     told = checked.as_json()
-    assert (told["bytes_ready"], len(told["files"]), len(told["troubles"])) == (20, 3, 1)
+    assert (told["bytes_ready"], len(told["files"]), len(told["troubles"])) == (20, 4, 0)
 
 
 def test_check_again_asks_only_for_what_was_not_ready() -> None:

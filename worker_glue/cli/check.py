@@ -118,8 +118,10 @@ def _fetched(checked: Checked, settings: Settings, paths: Resolver, wait_s: floa
         raise ConfigError("--fetch needs the daemon, and none answers", hint="syncd run   (or: syncd run-once)")
     daemon.close()
     deadline = time.monotonic() + wait_s
-    wanted = [each.path for group in (Group.TO_FETCH, Group.MISSING) for each in checked.of(group)]
+    wanted = [each.path for each in checked.of(Group.TO_FETCH)]
     paths.prefetch(wanted)
+    for each in checked.of(Group.MISSING):  # it may have been added since the share was listed
+        paths.ensure(each.path, max(0.0, deadline - time.monotonic()))
     while True:
         checked = again(checked, paths)
         left = len(checked.of(Group.TO_FETCH))

@@ -33,7 +33,7 @@ _GROUPS = {
 
 
 class Checked(NamedTuple):
-    """How the files stand. troubles: names that mean nothing. done: tasks of a job that need their file no more."""
+    """How the files stand. troubles: names that are no documents. done: tasks of a job that need their file no more."""
 
     files: Sequence[Chosen]
     troubles: Sequence[str] = ()
@@ -86,7 +86,9 @@ def as_json(chosen: Chosen) -> dict[str, Any]:
 
 def of_gathered(gathered: Gathered) -> Checked:
     """Check what folders and files came to."""
-    return Checked((*gathered.files, *gathered.left_out), gathered.troubles)
+    named = [Chosen(each.word, each.found) for each in gathered.troubles if each.found is not None]
+    troubles = [each.why for each in gathered.troubles if each.found is None]
+    return Checked((*gathered.files, *gathered.left_out, *named), troubles)
 
 
 def of_lines(lines: Sequence[Line], done: int, paths: Paths, tell: Tell = quiet) -> Checked:

@@ -29,15 +29,25 @@ class Chosen(NamedTuple):
     found: Resolution
 
 
+class Trouble(NamedTuple):
+    """A name that came to no file. why: in one line, with what may be meant. found: how it is; None: it is no document
+    (an empty folder, another type).
+    """
+
+    word: str
+    why: str
+    found: Resolution | None = None
+
+
 class Gathered(NamedTuple):
     """What the names came to. files: what can be had now or later, in a stable order, each once.
 
-    left_out: what can never be had. troubles: names that mean nothing here, each with why and what may be meant.
+    left_out: what can never be had.
     """
 
     files: Sequence[Chosen]
     left_out: Sequence[Chosen]
-    troubles: Sequence[str]
+    troubles: Sequence[Trouble]
 
 
 def queued(path: str) -> bool:
@@ -69,18 +79,20 @@ def gather(words: Sequence[str], paths: Paths, listing: Listing, tell: Tell = qu
     """Return the files that the words name, word by word, those of a folder by path."""
     files: dict[str, Chosen] = {}
     left_out: dict[str, Chosen] = {}
-    troubles: list[str] = []
+    troubles: list[Trouble] = []
     for word in words:
         found = locate(word, paths)
         if is_folder(found):
             inside = _inside(found.mirror, found.path, paths, listing, tell)
             if not inside:
-                troubles.append(f"{word!r}: no file that OCR reads is in this folder ({' '.join(QUEUED)})")
+                why = f"{word!r}: no file that OCR reads is in this folder ({' '.join(QUEUED)})"
+                troubles.append(Trouble(word, why))
         elif found.state in _NO_TASK or not found.server_path or found.reason is Reason.NEVER_LISTED:
-            troubles.append(trouble(word, found))
+            troubles.append(Trouble(word, _why(word, found), found))
             continue
         elif not queued(found.server_path):
-            troubles.append(f"{word!r}: not a file that the server queues ({' '.join(QUEUED)}, not ._*)")
+            why = f"{word!r}: not a file that the server queues ({' '.join(QUEUED)}, not ._*)"
+            troubles.append(Trouble(word, why))
             continue
         else:
             inside = [Chosen(found.server_path, found)]
@@ -103,7 +115,7 @@ def _inside(mirror: str, folder: str, paths: Paths, listing: Listing, tell: Tell
     return inside
 
 
-def trouble(word: str, found: Resolution) -> str:
+def _why(word: str, found: Resolution) -> str:
     """Say in one line why a path means no file that can be had, and what may be meant."""
     match found.state:
         case State.MISSING:
@@ -126,8 +138,10 @@ def meaning(found: Resolution) -> str:
 def refuse_troubles(gathered: Gathered, doing: str) -> None:
     """Raise for names that mean nothing, and for names that came to no file at all. Raises: ConfigError."""
     if gathered.troubles:
-        message = gathered.troubles[0] if len(gathered.troubles) == 1 else f"{len(gathered.troubles)} names are wrong"
-        raise ConfigError(f"{message}. {doing}", problems=gathered.troubles, hint="worker-glue check FOLDER")
+        problems = [each.why for each in gathered.troubles]
+        message = problems[0] if len(problems) == 1 else f"{len(problems)} names are wrong"
+        more = problems if len(problems) > 1 else ()
+        raise ConfigError(f"{message}. {doing}", problems=more, hint="worker-glue check FOLDER")
     if not gathered.files:
         refused = f"; {len(gathered.left_out)} can never be had" if gathered.left_out else ""
         raise ConfigError(f"there is no file to read{refused}. {doing}", hint="worker-glue check FOLDER")
