@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
 from worker_glue.cli.output import human_bytes, human_count, printable
 from worker_glue.cli.settings import load
+from worker_glue.errors import JobsAway, JobsRefused
 
 if TYPE_CHECKING:
     from syncd.config import Settings
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from worker_glue.desk.checking import Checked, Group
     from worker_glue.desk.ports import Tell
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 EXIT_NOT_READY = 3
 SHOWN = 50
 POLL_S = 0.5
@@ -96,8 +99,13 @@ def _job(word: str, settings: Settings, paths: Resolver, tell: Tell) -> Checked 
     if settings.mongo.uri is None or not may_be_job(word, paths):
         return None
     with opened_board(settings) as board:
-        if board.standing(word) is None:
-            return None
+        try:
+            if board.standing(word) is None:
+                return None
+        except (JobsAway, JobsRefused):
+            if _UUID.fullmatch(word):
+                raise
+            return None  # a name that nobody knows, more likely than a job's
         lines = board.lines(word)
         if not lines:
             raise ConfigError(
