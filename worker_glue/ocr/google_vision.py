@@ -124,7 +124,7 @@ class GoogleVision(Engine):
         """Ask once; return the answer, or what was wrong. Raises OcrRefused for an image that Vision cannot read."""
         from google.api_core.exceptions import GoogleAPICallError, RetryError
         from google.auth.exceptions import GoogleAuthError
-        from google.protobuf.json_format import ParseError
+        from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
         from requests.exceptions import RequestException
 
         request: Any = {

@@ -26,14 +26,18 @@ Image.MAX_IMAGE_PIXELS = None
 def opened_picture(path: str, kind: str, limits: Limits, *, colour: bool) -> Iterator[Picture]:
     """Open an image whose content is of this kind. Raises: OcrRefused, OcrFailed."""
     try:
-        with decoding(kind):
-            image = Image.open(path, formats=[kind])
-            pages = int(getattr(image, "n_frames", 1)) if kind == "TIFF" else 1
+        # by a file object: what Pillow opens by name it may map into memory, and then a TIFF that is to be turned comes
+        # out garbled (Pillow 13.0), and a file that becomes shorter ends the process
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise unreadable(error) from error
-    with image:
-        check_pages(pages, limits)
-        yield Picture(image, kind, pages, limits, "RGB" if colour else "L")
+    with file:
+        with decoding(kind):
+            image = Image.open(file, formats=[kind])
+            pages = int(getattr(image, "n_frames", 1)) if kind == "TIFF" else 1
+        with image:
+            check_pages(pages, limits)
+            yield Picture(image, kind, pages, limits, "RGB" if colour else "L")
 
 
 class Picture:
