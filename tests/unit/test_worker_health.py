@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +21,7 @@ from worker_glue.health.meter import FOLDER_VARIABLE, NoMeter, meter
 from worker_glue.health.server import HealthServer
 from worker_glue.health.shown import Metrics, Staff, health
 from worker_glue.running.ids import claim, sweep
+from worker_glue.running.witness import Witnesses
 
 NOW = 1_000_000.0
 
@@ -220,3 +222,55 @@ def test_health_over_http(tmp_path: Path) -> None:
             raised.value.close()
     finally:
         server.close()
+
+
+# --- from the flow to all of them
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def info(self, name: str, **_: object) -> None:
+        self.lines.append(("info", name))
+
+    def warning(self, name: str, **_: object) -> None:
+        self.lines.append(("warning", name))
+
+
+def test_what_the_flow_describes_becomes_a_heartbeat(tmp_path: Path) -> None:
+    beat = Beat(tmp_path, "w", every_s=0)
+    log: Any = Log()
+    witness = Witnesses(log, NoMeter(), beat, lambda: True, lambda: 7.0)
+    described = {
+        "task": "B/x.pdf",
+        "job_id": "j",
+        "since": 1.0,
+        "pages_done": 1,
+        "pages": 3,
+        "in_hand": 2,
+        "waiting": 1,
+        "done": 5,
+        "failed": 1,
+        "owed": 4,
+        "mongo_away_s": 3.5,
+    }
+    for phase, state in (("ocr", "working"), ("saving", "working"), ("waiting", "waiting"), ("stopping", "stopping")):
+        witness.beat({**described, "state": phase})
+        found = read(tmp_path, "w")
+        assert found is not None
+        assert found.state == state
+        assert found.state in heartbeats.STATES
+    assert (found.task, found.pages, found.in_hand, found.owed) == ("B/x.pdf", 3, 2, 4)
+    assert (found.nsq, found.mongo, found.oldest_owed) == (True, False, 7.0)
+    witness.beat({**described, "state": "idle", "owed": -1, "mongo_away_s": 0.0})
+    last = read(tmp_path, "w") or found
+    assert (last.owed, last.mongo, last.oldest_owed) == (0, True, None)
+
+
+def test_what_a_person_should_read_is_a_warning(tmp_path: Path) -> None:
+    log: Any = Log()
+    witness = Witnesses(log, NoMeter(), Beat(tmp_path, "w"), lambda: True)
+    for name in ("task.done", "mongo.away", "task.bug"):
+        witness.event(name, path="x")
+    assert log.lines == [("info", "task.done"), ("warning", "mongo.away"), ("warning", "task.bug")]

@@ -56,7 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hung", type=_seconds, default=HUNG_S, metavar="S", help="a worker silent for so long is killed (90 s)"
     )
     parser.add_argument(
-        "--once-idle", action="store_true", help=f"end when nothing has come for {IDLE_S:g} s and nothing is owed"
+        "--once-idle",
+        type=_seconds,
+        nargs="?",
+        const=IDLE_S,
+        metavar="S",
+        help="end when nothing has come for so long and nothing is owed (10 s)",
     )
     parser.add_argument(
         "--log-file", metavar="FILE", type=Path, help="log there instead of stderr; rotated at 10 MB, 5 files are kept"
@@ -101,7 +106,7 @@ def _supervised(
         folder,
         lambda name, **fields: logger().info(name, **fields),
         Pace(grace_s=args.grace, hung_s=args.hung),
-        finished_is_done=args.once_idle,
+        finished_is_done=args.once_idle is not None,
     )
     with _served(args.metrics, metrics, supervisor), _Signals(supervisor) as signals:
         code = supervisor.run()
@@ -112,8 +117,8 @@ def _command(args: argparse.Namespace, host: str) -> Callable[[Claim], Sequence[
     fixed = ["--host", host, "--grace", str(args.grace), "--lifeline"]
     if args.config is not None:
         fixed += ["--config", str(args.config)]
-    if args.once_idle:
-        fixed += ["--once-idle", str(IDLE_S)]
+    if args.once_idle is not None:
+        fixed += ["--once-idle", str(args.once_idle)]
     return lambda claim: [sys.executable, "-m", "worker_glue.running.child", "--id", claim.worker_id, *fixed]
 
 

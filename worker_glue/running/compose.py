@@ -49,7 +49,7 @@ class Composed:
         log = logger().bind(worker=worker_id)
         self.beat = Beat(run_folder(settings), worker_id, host=host)
         self.beat.tell(state="starting", engine=settings.worker.engine)
-        self._witness = Witnesses(log, meter(worker_id), self.beat, self._connected)
+        self._witness = Witnesses(log, meter(worker_id), self.beat, self._connected, self._oldest)
         say = partial(self._witness.event, "nsq.trouble")
         self._consumer: Consumer | None = None
         self._stop = threading.Event()
@@ -128,6 +128,12 @@ class Composed:
     def _connected(self) -> bool:
         consumer = self._consumer
         return consumer is not None and any(reading.connected for reading in consumer.state)
+
+    def _oldest(self) -> float | None:
+        try:
+            return self._store.counts().oldest
+        except SyncdError:
+            return None
 
     def _message_timeout_s(self) -> float:
         return 60.0 if self._consumer is None else self._consumer.message_timeout_s

@@ -11,19 +11,33 @@ from worker_glue.health.meter import Meter
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-WARNINGS = frozenset({"bug", "failing", "away", "hindered", "failed", "refused", "dead", "too_large", "not_recorded"})
+WARNINGS = frozenset(
+    {"away", "bug", "dead", "failed", "failing", "halted", "hindered", "lost", "not_recorded", "refused", "too_large"}
+    | {"trouble", "warning"}
+)
 """Last parts of the names of events that a person should read."""
 _STATES = {"looking": "working", "queued": "working", "ocr": "working", "saving": "working"}
 
 
 class Witnesses:
-    """flow.Witness. connected: whether an nsqd is read from; it is asked at each beat."""
+    """flow.Witness.
 
-    def __init__(self, log: FilteringBoundLogger, meter: Meter, beat: Beat, connected: Callable[[], bool]) -> None:
+    Asked at each beat: connected, whether an nsqd is read from; oldest, since when (Unix time) a result is owed.
+    """
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        meter: Meter,
+        beat: Beat,
+        connected: Callable[[], bool],
+        oldest: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._log = log
         self._meter = meter
         self._beat = beat
         self._connected = connected
+        self._oldest = oldest
 
     def event(self, name: str, **fields: Any) -> None:
         """Write a line to the log."""
@@ -44,4 +58,5 @@ class Witnesses:
         told = {**state, "state": _STATES.get(shown, shown), "nsq": self._connected()}
         told["mongo"] = not state.get("mongo_away_s")
         told["owed"] = max(0, int(state.get("owed", 0)))
+        told["oldest_owed"] = self._oldest() if told["owed"] else None
         self._beat.take(told)
