@@ -1,5 +1,7 @@
 """What resolve() costs with 100,000 files: asked of the catalogue in the same process, and of a daemon over its socket.
 
+Both as their parts answer, and as worker_glue.Resolver does, which places and falls back.
+
 Each call asks for another file, at random, and each answer is the verified one: catalogue, disk and daemon are real.
 """
 
@@ -45,10 +47,14 @@ def measure(folder: Path, files: int = FILES, calls: int = CALLS) -> dict[str, L
         time.sleep(QUIET_S)
         found["ready, from the daemon"] = _latency(api.resolve, spelled.known(calls // 4), REACH_DAEMON_MS)
         found["ready, from the daemon, no collection named"] = _latency(api.resolve, spelled.bare(calls // 4), None)
+        with _by_worker_glue(folder) as ask:
+            found["ready, worker_glue, from the daemon"] = _latency(ask, spelled.known(calls // 4), REACH_DAEMON_MS)
         found["missing, from the daemon"] = _latency(api.resolve, spelled.unknown(calls // 40), None, State.MISSING)
     with _from_catalogue(folder) as ask:
         found["ready, from the catalogue"] = _latency(ask, spelled.known(calls), REACH_CATALOGUE_MS)
         found["ready, from the catalogue, no collection named"] = _latency(ask, spelled.bare(calls), None)
+    with _by_worker_glue(folder) as ask:
+        found["ready, worker_glue, from the catalogue"] = _latency(ask, spelled.known(calls), REACH_CATALOGUE_MS)
     return found
 
 
@@ -94,43 +100,21 @@ def _latency(ask: Ask, spelled: list[str], reach_ms: float | None, state: State 
 
 @contextlib.contextmanager
 def _from_catalogue(folder: Path) -> Iterator[Ask]:
-    """Give a resolver over the catalogue and the mirror that the daemon has left."""
+    """Give the engine's resolver, over the catalogue and the mirror that the daemon has left."""
     from syncd import config
-    from syncd.config.spellings import spellings_of
-    from syncd.core.filters import Filters
-    from syncd.engine.resolving import KnownMirror, Resolver
-    from syncd.store.mirror import DiskMirror
-    from syncd.store.reading import open_readonly
-    from syncd.store.state import StateDirectory
+    from syncd.client.catalogue import CatalogueFiles
 
-    settings = config.load(folder / "syncd.toml", {}).mirrors[0]
-    state = StateDirectory(folder / "state")
-    host = state.known_host()
-    with open_readonly(state.catalogue) as catalogue:
-        facts = catalogue.mirror(NAME)
-        mirror = DiskMirror.peek(
-            settings.target,
-            mirror_uid=facts.uid,
-            mirror_name=NAME,
-            host_id=host.id if host is not None else "",
-            known=True,
-        )
-        if mirror is None:
-            raise BenchError(f"there is no mirror in {settings.target}")
-        with contextlib.closing(mirror):
-            known = KnownMirror(
-                NAME,
-                spellings_of(settings),
-                facts,
-                Filters(settings.include, settings.exclude).drops,
-                lambda: contextlib.nullcontext(mirror),
-                str(settings.target),
-            )
-            yield Resolver([known], _refuse_to_suspect).resolve
+    with contextlib.closing(CatalogueFiles(config.load(folder / "syncd.toml", {}))) as files:
+        yield files.resolve
 
 
-def _refuse_to_suspect(mirror: str, path: str) -> None:
-    raise BenchError(f"{mirror}/{path} is not as its record says")
+@contextlib.contextmanager
+def _by_worker_glue(folder: Path) -> Iterator[Ask]:
+    """Give worker_glue.resolve: the daemon where it runs, else the catalogue."""
+    from worker_glue import Resolver
+
+    with Resolver(folder / "syncd.toml", env={}) as files:
+        yield files.resolve
 
 
 # --- the daemon, in a process of its own -----------------------------------------------------------------------------
