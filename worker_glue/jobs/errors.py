@@ -73,7 +73,7 @@ def translated(place: str) -> Iterator[None]:
         raise kind(f"MongoDB at {place}: {seen}{said and f' ({said})'}", hint=hint or DOCTOR) from error
 
 
-def is_too_large(error: PyMongoError) -> bool:
+def is_too_large(error: Exception) -> bool:
     """Say whether MongoDB, or the driver before it, refused a document for its size alone."""
     if isinstance(error, DocumentTooLarge):
         return True
@@ -83,6 +83,12 @@ def is_too_large(error: PyMongoError) -> bool:
 def is_login_refused(error: BaseException | None) -> bool:
     """Say whether the server did not let the user in."""
     return isinstance(error, OperationFailure) and error.code in LOGIN_CODES
+
+
+def is_broken(error: BaseException | None) -> bool:
+    """Say whether a connection broke, as opposed to a server that does not answer or is not the primary."""
+    late = NotPrimaryError | NetworkTimeout | ServerSelectionTimeoutError
+    return isinstance(error, AutoReconnect) and not isinstance(error, late)
 
 
 def _meaning(error: Exception) -> _Meaning:

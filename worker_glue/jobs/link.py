@@ -23,7 +23,7 @@ from pymongo.uri_parser import parse_uri
 from syncd.core.errors import ConfigError
 from syncd.core.mongo_uri import DATABASE, MongoUri, lacks_auth_source, read
 from worker_glue.errors import JobsAway, JobsRefused
-from worker_glue.jobs.errors import is_login_refused, translated
+from worker_glue.jobs.errors import is_broken, is_login_refused, translated
 
 T = TypeVar("T")
 Documents = Database[dict[str, Any]]
@@ -59,6 +59,7 @@ class _Session:
         self.database = database
         self.users = 0
         self.over = False
+        self.served = False
 
 
 class Link:
@@ -99,21 +100,35 @@ class Link:
     def call(self, work: Callable[[Documents], T]) -> T:
         """Return work(database); connects first where there is no connection.
 
-        Takes at most the time to connect twice (once by another thread) and the time of a call.
+        work is run once more where a connection that has served before breaks (a proxy was restarted, a machine slept):
+        repeating it has to be harmless. Each run takes at most the time to connect twice (once by another thread) and
+        the time of a call.
         Raises: JobsAway, JobsRefused.
         """
+        return self._call(work, last=False)
+
+    def _call(self, work: Callable[[Documents], T], last: bool) -> T:
         with self._in_use() as session:
+            served = session.served
             try:
-                with translated(session.place), pymongo.timeout(self._patience.call_s):
-                    return work(session.client[session.database])
-            except JobsAway:
+                return self._run(session, work)
+            except JobsAway as error:
                 self._give_up(session)
+                if last or not served or not is_broken(error.__cause__):
+                    raise
+        return self._call(work, last=True)
+
+    def _run(self, session: _Session, work: Callable[[Documents], T]) -> T:
+        try:
+            with translated(session.place), pymongo.timeout(self._patience.call_s):
+                result = work(session.client[session.database])
+        except JobsRefused as error:
+            if not _by_login(error):
                 raise
-            except JobsRefused as error:
-                self._give_up(session)
-                if is_login_refused(error.__cause__):  # a further connection of the pool: log in anew, by the secret
-                    raise JobsAway(error.message, hint=error.hint) from error
-                raise
+            # a further connection of the pool is not let in: the next call reads the secret, and then it is a verdict
+            raise JobsAway(error.message, hint=error.hint) from error.__cause__
+        session.served = True
+        return result
 
     def close(self) -> None:
         """End the connection for good; calls that are under way come to their end. Safe to repeat, from any thread."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.errors import BSONError
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
@@ -76,7 +77,7 @@ def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Sav
     update = records.update(outcome, datetime.now(UTC), counted)
     try:
         done = jobs.update_one(records.guard(outcome, outcome.message_id, aliases), update)
-    except PyMongoError as error:
+    except (PyMongoError, BSONError) as error:
         if is_too_large(error):
             return Saved.TOO_LARGE
         raise
