@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from worker_glue.desk.telling import Telling
 
     settings = load(args)
-    with Telling() as tell, opened_paths(args.config) as paths:
+    with Telling() as tell, opened_paths(settings) as paths:
         checked = _checked(args.what, settings, paths, tell)
         if args.fetch and not checked.all_ready:
             checked = _fetched(checked, settings, paths, args.wait, tell)

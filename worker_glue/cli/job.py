@@ -184,7 +184,7 @@ def _requeue(args: argparse.Namespace, standing: Standing, board: MongoBoard, se
         tell = stack.enter_context(Telling())
         press = stack.enter_context(opened_press(settings))
         if args.folder:
-            paths = stack.enter_context(opened_paths(args.config))
+            paths = stack.enter_context(opened_paths(settings))
             listing = stack.enter_context(opened_listing(settings))
             count = requeue_from(standing, args.folder, board, press, paths, listing, tell)
         else:

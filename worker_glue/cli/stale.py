@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from worker_glue.desk.telling import Telling
 
     settings = load(args)
-    with Telling() as tell, opened_paths(args.config) as paths, opened_sources(settings, args.job) as rows:
+    with Telling() as tell, opened_paths(settings) as paths, opened_sources(settings, args.job) as rows:
         found = judged(rows, paths, tell)
     old = stale(found)
     if args.json:

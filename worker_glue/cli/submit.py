@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from worker_glue.desk.telling import Telling
 
     settings = load(args)
-    with Telling() as tell, opened_paths(args.config) as paths, opened_listing(settings) as listing:
+    with Telling() as tell, opened_paths(settings) as paths, opened_listing(settings) as listing:
         gathered = gather(args.what, paths, listing, tell)
     refuse_troubles(gathered, "Nothing was submitted.")
     job_id = (

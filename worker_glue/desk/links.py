@@ -43,11 +43,11 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def opened_paths(config: Path | None) -> Iterator[Resolver]:
-    """Open the resolver. config: what the command line names."""
+def opened_paths(settings: Settings) -> Iterator[Resolver]:
+    """Open the resolver."""
     from worker_glue import Resolver
 
-    paths = Resolver(config)
+    paths = Resolver.from_settings(settings)
     try:
         yield paths
     finally:
