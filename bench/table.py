@@ -12,6 +12,7 @@ from bench.daemon import REACH_BYTES, REACH_CPU, Idle, Quantiles
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
 from bench.row import BEST, Row
+from bench.saving import Curve
 from bench.startup import Imports
 from bench.tasks import REACH_PER_S, WORKERS, Overhead
 
@@ -35,6 +36,7 @@ class Results:
     quantiles: dict[str, Quantiles] = field(default_factory=dict)
     idle: Idle | None = None
     tasks: Overhead | None = None
+    saved: Curve | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class Results:
             "daemon": {name: each.as_json() for name, each in self.quantiles.items()},
             "idle": None if self.idle is None else self.idle.as_json(),
             "tasks": None if self.tasks is None else self.tasks.as_json(),
+            "saving": None if self.saved is None else self.saved.as_json(),
             "skipped": self.skipped,
         }
 
@@ -80,6 +83,8 @@ class Results:
             parts.append(self._idle(self.idle))
         if self.tasks is not None:
             parts.append(_overhead(self.tasks))
+        if self.saved is not None:
+            parts.append(_saving(self.saved))
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -173,6 +178,22 @@ class Results:
         calm = "yes" if idle.cpu < REACH_CPU else "NO"
         row = [f"{idle.files:,} files", f"{idle.cpu:.2%}", calm, f"{idle.resident_bytes / 1e6:.0f}", small]
         return _table(head, [row])
+
+
+def _saving(curve: Curve) -> str:
+    head = [
+        f"recording a result of {curve.entry_bytes:,} bytes ({curve.database}), bytes through the proxy",
+        "look: sent",
+        "received",
+        "save: sent",
+        "received",
+        "the same at each",
+    ]
+    verdict = "reached" if curve.reached else "MISSED"
+    body = [[f"result {each.number:,} of the job", *map(str, each.bytes), verdict] for each in curve.points]
+    if curve.last is not None:
+        body.append([f"the job's last ({curve.last.number:,})", *map(str, curve.last.bytes), ""])
+    return _table(head, body)
 
 
 def _overhead(tasks: Overhead) -> str:
