@@ -18,7 +18,7 @@ NAMES = {
 }  # fmt: skip
 """As Tesseract's language files are named (tesseract(1), LANGUAGES AND SCRIPTS)."""
 
-_CODES = {name: code for code, name in reversed(NAMES.items()) if "-" not in code}
+_CODES = {name: code for code, name in reversed(NAMES.items())}
 
 
 def tesseract_name(code: str) -> str:
