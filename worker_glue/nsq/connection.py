@@ -205,7 +205,9 @@ class Connection(nsq.AsyncConn):  # type: ignore[misc]  # pynsq has no types
         kind = int.from_bytes(data[:4], "big") if len(data) >= 4 else -1
         if kind == nsq.FRAME_TYPE_MESSAGE and len(data) >= _HEADER.size:
             _, _, attempts, id_ = _HEADER.unpack_from(data)
-            if not self._trouble:
+            if not self._subscribed.is_set():
+                self.drop("it sent a message that nobody asked for")
+            elif not self._trouble:
                 self._receiver.arrived(self, id_, attempts, data[_HEADER.size :])
         elif kind in (nsq.FRAME_TYPE_RESPONSE, nsq.FRAME_TYPE_ERROR):
             super()._on_data(data, **more)
