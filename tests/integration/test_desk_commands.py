@@ -20,6 +20,7 @@ from worker_glue.cli.main import main
 from worker_glue.jobs.mongo import MongoJobs
 from worker_glue.model import Page, Recognized, SourceOf, Task
 from worker_glue.ports import Saved
+from worker_glue.store.sqlite import SqliteStore
 from worker_glue.tasks import entries
 from worker_glue.tasks.dead import dead_body, read_dead
 from worker_glue.tasks.parse import read_task
@@ -299,3 +300,33 @@ def test_without_mongodb(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert site("job").code == 2
     assert site("stale").code == 15
     assert site("check", "B").code == 0
+
+
+def test_stale_results_of_this_hosts_own_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONGO_URI")
+    store = SqliteStore(site.syncd.state / "worker" / "results.db", worker_id="host-1")
+    held = {each["server_path"]: each["sha256"] for each in manifest(site)}
+    with closing(store):
+        for index, (path, sha256) in enumerate([("B/eng/b.PDF", "0" * 64), ("B/hin/x.jpg", held["B/hin/x.jpg"])]):
+            task = Task("j", path, index, (), False, "single", None, None, b"")
+            read = Recognized((Page(1, "text", None, (), 1, 1),), "null", "1")
+            told: dict[str, Any] = {"message_id": f"{index:016x}", "worker_id": "host-1", "now": datetime.now(UTC)}
+            store.keep(entries.result(task, read, SourceOf(path, sha256, 1, 7), took_s=0.1, retries=0, **told))
+        store.settled(task.key, Saved.RECORDED)
+    done = site("stale", "--json")
+    assert (done.code, done.json["changed"], done.json["current"]) == (3, 1, 1), done
+    assert [each["file_path"] for each in done.json["stale"]] == ["B/eng/b.PDF"]
+
+
+def test_in_a_container_that_has_the_mount_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.delenv("SYNCD_CONFIG", raising=False)
+    monkeypatch.setenv("SYNCD_MOUNTS", f"B={site.target}")
+    (site.target / "eng" / "strangers.jpg").touch()
+    capsys.readouterr()
+    assert main(["submit", "/app/B/eng", "--dry-run", "--json"]) == 0
+    assert [each["file_path"] for each in json.loads(capsys.readouterr().out)["files"]] == TASKS[:3]
+    assert main(["submit", "B/eng/nix.jpg", "--dry-run"]) == 2  # whether it is on the share nobody can tell here

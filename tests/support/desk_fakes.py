@@ -31,7 +31,7 @@ class FakePaths:
         if isinstance(state, Reason):
             return Resolution(State.REFUSED, "M", inner, whole, reason=state)
         if state is not None:
-            return Resolution(state, "M", inner, whole, reason=Reason.NEW)
+            return Resolution(state, "M", inner, whole, reason=Reason.NEW, listed_at="2026-07-04T06:13:20Z")
         if path.removeprefix("/app/").split("/")[0] == "M" and any(
             each.startswith(f"{inner}/" if inner else "") for each in self.states
         ):

@@ -87,7 +87,7 @@ def gather(words: Sequence[str], paths: Paths, listing: Listing, tell: Tell = qu
             if not inside:
                 why = f"{word!r}: no file that OCR reads is in this folder ({' '.join(QUEUED)})"
                 troubles.append(Trouble(word, why))
-        elif found.state in _NO_TASK or not found.server_path or found.reason is Reason.NEVER_LISTED:
+        elif found.state in _NO_TASK or not found.server_path or _is_doubtful(found):
             troubles.append(Trouble(word, _why(word, found), found))
             continue
         elif not queued(found.server_path):
@@ -110,9 +110,19 @@ def _inside(mirror: str, folder: str, paths: Paths, listing: Listing, tell: Tell
         path = f"{mirror}/{name}"
         found = paths.resolve(path)
         tell("resolve", count, len(names))
-        if found.state is not State.MISSING and not is_folder(found):
+        if found.state is not State.MISSING and not is_folder(found) and not _is_strangers(found):
             inside.append(Chosen(path, found))
     return inside
+
+
+def _is_doubtful(found: Resolution) -> bool:
+    """Say whether nobody can tell if there is such a file at all."""
+    return found.reason is Reason.NEVER_LISTED or (found.state is State.UNAVAILABLE and not found.listed_at)
+
+
+def _is_strangers(found: Resolution) -> bool:
+    """Say whether a name in a mirror's folder is in no manifest, where the manifest is all that is known."""
+    return found.reason is Reason.SOURCE_UNAVAILABLE and _is_doubtful(found)
 
 
 def _why(word: str, found: Resolution) -> str:
