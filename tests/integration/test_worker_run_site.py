@@ -142,3 +142,13 @@ def test_an_engine_that_is_not_there_ends_it_with_2(host: WorkerHost, tmp_path: 
 def _told(site: Site) -> list[str]:
     with site.mongo.client() as database:
         return sorted(each["worker_id"] for each in database["sync_workers"].find())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_told_to_end_at_once_after_its_start(host: WorkerHost, number: int, code: int) -> None:
+    workers = run(host, "--workers", "2")
+    until(lambda: len(workers.pids()) == 2, "a start")
+    assert workers.process is not None
+    workers.process.send_signal(number)
+    assert workers.process.wait(WITHIN_S) == code
+    assert read_all(host.syncd.state / FOLDER) == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from syncd.config import Settings
@@ -55,7 +56,8 @@ class Composed:
         self._stop = threading.Event()
         self._engines = Engines(settings.worker.engines)
         recognizer = self._engines(settings.worker.engine)
-        version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
+        with _beating(self.beat):
+            version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
         self._files = Resolver.from_settings(settings)
         self._store = SqliteStore(store_path(settings), worker_id=worker_id)
         self._jobs, tell = _jobs(settings, host, lambda warning: self._witness.event("mongo.warning", warning=warning))
@@ -168,6 +170,24 @@ class Engines:
         with self._lock:
             for runner in self._runners.values():
                 runner.close()
+
+
+@contextmanager
+def _beating(beat: Beat) -> Iterator[None]:
+    """Have the heart beat while the engine starts: that may take longer than a worker may be silent; it has its end."""
+    over = threading.Event()
+
+    def go() -> None:
+        while not over.wait(1.0):
+            beat.tell(state="starting")
+
+    thread = threading.Thread(target=go, name="starting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _quietly(call: Callable[[], None]) -> None:
