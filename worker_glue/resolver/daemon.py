@@ -39,9 +39,10 @@ class DaemonFiles:
         """Whether it did not answer a moment ago, so that others had better be asked."""
         return time.monotonic() < self._quiet_until
 
-    def failed(self) -> None:
-        """It did not answer."""
+    def failed(self, error: SyncdError) -> SyncdError:
+        """Note that it did not answer, or could not; returns why."""
         self._quiet_until = time.monotonic() + QUIET_S
+        return error
 
     def resolve(self, spelled: str) -> Resolution:
         """Say how a path is, now."""

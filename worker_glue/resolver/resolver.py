@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -139,37 +138,32 @@ class Resolver(Forms):
     def _first(self, by_daemon: Callable[[DaemonFiles], T], by_files: Callable[[LocalFiles], T]) -> T | Resolution:
         """Return the answer of the first way that can be gone; UNAVAILABLE where none can."""
         there = self._ways.now()
-        troubles = list(there.troubles)
-        ways: list[Callable[[], T]] = [partial(_by_files, get, by_files) for get in there.local()]
+        troubles: list[SyncdError] = []
         daemon = there.daemon
-        if daemon is not None:
-            # one that did not answer a moment ago is asked last, so that nobody waits for it again and again
-            ways.insert(len(ways) if daemon.is_quiet else 0, partial(_by_daemon, daemon, by_daemon))
-        for way in ways:
+        ask_last = daemon is not None and daemon.is_quiet  # so that nobody waits for it again and again
+        if daemon is not None and not ask_last:
             try:
-                return way()
+                return by_daemon(daemon)
+            except SyncdError as error:
+                troubles.append(daemon.failed(error))
+        for slot in there.local:
+            try:
+                return by_files(slot.get())
             except SyncdError as error:
                 troubles.append(error)
-        troubles.sort(key=lambda error: error.transient)  # what a person has to put right is said first
-        return unavailable(troubles[0] if troubles else UNCONFIGURED)
+        if daemon is not None and ask_last:
+            try:
+                return by_daemon(daemon)
+            except SyncdError as error:
+                troubles.append(daemon.failed(error))
+        troubles = sorted([*there.troubles, *troubles], key=lambda error: error.transient)
+        return unavailable(troubles[0] if troubles else UNCONFIGURED)  # what a person has to put right comes first
 
 
 class _Live(NamedTuple):
     """What the daemon said, who can look for a file on the source."""
 
     found: Resolution
-
-
-def _by_files(get: Callable[[], LocalFiles], ask: Callable[[LocalFiles], T]) -> T:
-    return ask(get())
-
-
-def _by_daemon(daemon: DaemonFiles, ask: Callable[[DaemonFiles], T]) -> T:
-    try:
-        return ask(daemon)
-    except SyncdError:
-        daemon.failed()
-        raise
 
 
 def _descriptor(files: LocalFiles, spelled: str) -> int | Resolution:

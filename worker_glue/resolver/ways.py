@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,36 +67,30 @@ class Ways:
 
 
 class _Generation:
-    """What one state of the configuration and the environment gives to ask. daemon: None where none is named."""
+    """What one state of the configuration and the environment gives to ask.
+
+    daemon: None where none is named. local: the ways without it, in order.
+    """
 
     def __init__(self, where: Where) -> None:
         self.troubles = where.troubles
         self.daemon = DaemonFiles(where.address, Mounts(where.mounts)) if where.address is not None else None
         settings, mounts = where.settings, where.mounts
-        self._local: list[_Slot] = []
+        self.local: list[_Slot] = []
         if settings is not None and settings.mirrors:
-            self._local.append(_Slot(lambda: _catalogue(settings)))
+            self.local.append(_Slot(lambda: _catalogue(settings)))
         if mounts:
-            self._local.append(_Slot(lambda: _manifests(settings, mounts)))
+            self.local.append(_Slot(lambda: _manifests(settings, mounts)))
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nobody to ask."""
-        return self.daemon is None and not self._local
-
-    @property
-    def has_local(self) -> bool:
-        """Whether there is a way without the daemon."""
-        return bool(self._local)
-
-    def local(self) -> Iterator[Callable[[], LocalFiles]]:
-        """Yield the ways without a daemon; each raises SyncdError where it cannot be gone."""
-        return (slot.get for slot in self._local)
+        return self.daemon is None and not self.local
 
     def close(self) -> None:
         if self.daemon is not None:
             self.daemon.close()
-        for slot in self._local:
+        for slot in self.local:
             slot.close()
 
 
