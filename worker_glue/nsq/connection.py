@@ -276,13 +276,13 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 
 async def resolved(host: str, port: int, timeout_s: float) -> str:
-    """Return an IP address of a host. Raises Broken."""
+    """Return an IP address of a host, of version 4 if it has one. Raises Broken."""
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host))
     try:
-        asked = in_thread(lambda: socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM))
+        asked = in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         async with asyncio.timeout(timeout_s):
             found = await asked
     except (OSError, UnicodeError) as error:
         raise Broken("its name is not known") from error
-    return str(found[0][4][0])
+    return str(min(found, key=lambda each: each[0] != socket.AF_INET)[4][0])

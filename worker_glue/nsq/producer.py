@@ -51,7 +51,7 @@ class Producer:
 
     def __init__(self, addresses: Sequence[HostPort], *, name: str = "", waits: Waits = WAITS) -> None:
         if not addresses:
-            raise ConfigError("no nsqd to publish to")
+            raise ConfigError("no nsqd to publish to", hint="set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
         self._addresses = list(addresses)
         self._name = name
         self._waits = waits
