@@ -15,6 +15,7 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect, WriteError
 
+from bench import saving
 from tests.support.mongo import KINDS, Login, MongoServer, start_mongo
 from tests.support.smbd import free_port
 from tests.support.socat import start_socat
@@ -368,6 +369,15 @@ def test_a_uri_cannot_turn_acknowledgement_off(server: MongoServer, port: int) -
     assert link.call(lambda db: db[records.COLLECTION].write_concern.acknowledged)
     assert link.call(lambda db: db[records.COLLECTION].write_concern.document["w"]) == "majority"
     link.close()
+
+
+def test_the_bytes_of_a_save_do_not_grow_with_the_job(tmp_path: Path) -> None:
+    curve = saving.measure(tmp_path, (1, 2, 60))
+    assert curve.reached, curve
+    sent = curve.points[0].save_sent
+    assert curve.entry_bytes < sent < 2 * curve.entry_bytes + 2_000
+    assert curve.last is not None
+    assert curve.as_json()["same"] is True
 
 
 def test_importing_the_pure_parts_loads_no_driver(tmp_path: Path) -> None:

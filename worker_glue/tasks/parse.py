@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from syncd.core.spelling import MAX_SPELLED
 from worker_glue.model import Task
 from worker_glue.tasks.text import one_line, storable
 
 BODY_MAX = 4 << 20
 """nsqd takes 1 MiB a message as it comes; anything near this is no task."""
 JOB_ID_MAX = 200
-PATH_MAX = 4096
-"""Longer ones are no path on any machine here (PATH_MAX of Linux, in bytes; characters here)."""
+PATH_MAX = MAX_SPELLED
 LANGUAGES_MAX, WORD_MAX = 64, 100
 INDEX_MAX = (1 << 63) - 1
 """BSON's largest integer."""
