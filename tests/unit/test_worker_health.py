@@ -16,11 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.client import heartbeats
 from syncd.client.heartbeats import BEAT, LATE_S, LOCK, Heartbeat, Seen, file_of, read, read_all
+from worker_glue.flow.hand import Hand, Phase
 from worker_glue.health.beat import Beat
 from worker_glue.health.meter import FOLDER_VARIABLE, NoMeter, meter
 from worker_glue.health.server import HealthServer
 from worker_glue.health.shown import Metrics, Staff, health
+from worker_glue.model import Task
 from worker_glue.running.ids import claim, sweep
+from worker_glue.running.stuck import LIMIT_S, MARGIN_S, Stuck
 from worker_glue.running.witness import Witnesses
 
 NOW = 1_000_000.0
@@ -274,3 +277,47 @@ def test_what_a_person_should_read_is_a_warning(tmp_path: Path) -> None:
     for name in ("task.done", "mongo.away", "task.bug"):
         witness.event(name, path="x")
     assert log.lines == [("info", "task.done"), ("warning", "mongo.away"), ("warning", "task.bug")]
+
+
+def test_of_two_readers_of_one_nsqd_one_says_what_hinders(tmp_path: Path) -> None:
+    log: Any = Log()
+    witness = Witnesses(log, NoMeter(), Beat(tmp_path, "w"), lambda: True)
+    for said in ("nsqd is away", "nsqd is away", "nsqlookupd is away"):
+        witness.trouble(said)
+    assert log.lines == [("warning", "nsq.trouble")] * 2
+
+
+def _hand(path: str) -> Hand:
+    delivery: Any = None
+    return Hand(delivery, Task("j", path, 0, (), False, "single", None, None, b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "limit_s"), [(Phase.LOOKING, LIMIT_S), (Phase.SAVING, LIMIT_S), (Phase.OCR, 1000 + MARGIN_S)]
+)
+def test_a_task_that_does_not_get_on_silences_its_worker(tmp_path: Path, phase: Phase, limit_s: float) -> None:
+    clock, hand, other = Clock(), _hand("B/x.pdf"), _hand("B/y.pdf")
+    hands = [other, hand]
+    hand.phase, other.phase = phase, Phase.WAITING
+    stuck = Stuck(lambda: hands, lambda: 1000.0, clock)
+    log: Any = Log()
+    beat = Beat(tmp_path, "w", every_s=0)
+    witness = Witnesses(log, NoMeter(), beat, lambda: True, stuck=stuck)
+
+    def beats(after_s: float) -> bool:
+        clock.now += after_s
+        before = beat.last.number
+        witness.beat({"state": "idle"})
+        return beat.last.number > before
+
+    assert beats(0)
+    assert beats(limit_s - 1)
+    assert not beats(2)
+    assert not beats(2)
+    assert log.lines == [("warning", "worker.stuck")]
+    hand.phase = Phase.QUEUED
+    assert beats(10 * limit_s), "waiting is bounded by others"
+    hand.phase = phase
+    assert beats(0)
+    hands.remove(hand)
+    assert beats(10 * limit_s)

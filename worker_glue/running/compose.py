@@ -26,6 +26,7 @@ from worker_glue.resolver import Resolver
 from worker_glue.running.absent import NoJobs
 from worker_glue.running.ids import run_folder
 from worker_glue.running.settings import store_path
+from worker_glue.running.stuck import Stuck
 from worker_glue.running.witness import Witnesses
 from worker_glue.store.delivery import Sender
 from worker_glue.store.sqlite import SqliteStore
@@ -50,11 +51,11 @@ class Composed:
         log = logger().bind(worker=worker_id)
         self.beat = Beat(run_folder(settings), worker_id, host=host)
         self.beat.tell(state="starting", engine=settings.worker.engine)
-        self._witness = Witnesses(log, meter(worker_id), self.beat, self._connected, self._oldest)
-        say = partial(self._witness.event, "nsq.trouble")
+        self._engines = Engines(settings.worker.engines)
+        stuck = Stuck(lambda: self.worker.hands(), self._engines.task_limit_s)
+        self._witness = Witnesses(log, meter(worker_id), self.beat, self._connected, self._oldest, stuck)
         self._consumer: Consumer | None = None
         self._stop = threading.Event()
-        self._engines = Engines(settings.worker.engines)
         recognizer = self._engines(settings.worker.engine)
         with _beating(self.beat):
             version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
@@ -86,7 +87,7 @@ class Composed:
         where = Where(
             settings.nsq.nsqd, settings.nsq.lookupd, settings.nsq.address_map, allow_direct=settings.nsq.allow_direct
         )
-        self._control = Control(where, worker_id, self.worker.told, say=lambda text: say(said=text))
+        self._control = Control(where, worker_id, self.worker.told, say=self._witness.trouble)
         self._consumer = Consumer(
             TASKS,
             CHANNEL,
@@ -94,7 +95,7 @@ class Composed:
             self.worker.take,
             in_flight=self.worker.limits.in_flight,
             name=worker_id,
-            say=lambda text: say(said=text),
+            say=self._witness.trouble,
         )
         self._witness.event("worker.up", engine=recognizer.engine, version=version)
 
@@ -124,7 +125,7 @@ class Composed:
         if isinstance(self._jobs, MongoJobs):
             self._jobs.close()
         self._store.close()
-        self._witness.event("worker.ended")
+        self._witness.event("worker.down")
         self.beat.remove()
 
     def _connected(self) -> bool:
@@ -164,6 +165,11 @@ class Engines:
             if name not in self._runners:
                 self._runners[name] = Runner(name, self._tables.get(name, {}))
             return self._runners[name]
+
+    def task_limit_s(self) -> float:
+        """Return the longest limit for one file."""
+        with self._lock:
+            return max((runner.limits.task_limit_s for runner in self._runners.values()), default=0.0)
 
     def close(self) -> None:
         """End their processes; safe to repeat."""
