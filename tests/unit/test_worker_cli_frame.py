@@ -57,7 +57,14 @@ def worker_glue(*argv: str, env: Mapping[str, str] = {}) -> subprocess.Completed
 # --- verbs and their help
 
 
-@pytest.mark.parametrize("code", ["from worker_glue.cli.main import main; main(['--help'])", "import worker_glue"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from worker_glue.cli.main import main; main(['--help'])",
+        "import worker_glue",
+        "import worker_glue.running.supervisor, worker_glue.cli.run",
+    ],
+)
 def test_starting_loads_nothing_heavy(code: str) -> None:
     program = f"import sys\n{code}\nprint(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

@@ -20,7 +20,8 @@ from worker_glue.flow.hand import Hand, Phase
 from worker_glue.health.beat import Beat
 from worker_glue.health.meter import FOLDER_VARIABLE, NoMeter, meter
 from worker_glue.health.server import HealthServer
-from worker_glue.health.shown import Metrics, Staff, health
+from worker_glue.health.shown import Metrics
+from worker_glue.health.staff import Staff, health
 from worker_glue.model import Task
 from worker_glue.running.ids import claim, sweep
 from worker_glue.running.stuck import LIMIT_S, MARGIN_S, Stuck

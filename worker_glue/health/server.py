@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.errors import ConfigError
-from worker_glue.health.shown import Metrics, Staff, health
+from worker_glue.health.shown import Metrics
+from worker_glue.health.staff import Staff, health
 
 AT_A_TIME = 8
 REQUEST_S = 5.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from syncd.client.heartbeats import LATE_S, Seen, read
-from worker_glue.health.shown import Staff
+from worker_glue.health.staff import Staff
 from worker_glue.running.ids import Claim
 
 CONFIGURATION = (2, 12)
