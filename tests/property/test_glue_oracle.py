@@ -25,7 +25,7 @@ from worker_glue.resolver import Resolver
 
 EXHAUSTIVE = bool(os.environ.get("SYNCD_EXHAUSTIVE"))
 SEEDS = 4
-PATHS = 25_000 if EXHAUSTIVE else 750
+PATHS = 25_000 if EXHAUSTIVE else 375
 PATHS_IN_A_WORLD = 250 if EXHAUSTIVE else 75
 
 

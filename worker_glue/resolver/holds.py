@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from syncd.client.below import open_below, signature_of
+from syncd.client.below import open_below
 from syncd.core.errors import SyncdError
 from syncd.core.lease import Lease
 from syncd.core.resolution import Resolution
@@ -90,9 +90,8 @@ class CopyHold:
     def __init__(self, of: Resolution, folder: Path, name: str) -> None:
         self._of = of
         self._folder = folder
-        descriptor, status = open_below(folder, name)
-        os.close(descriptor)
-        self._seen = Seen(str(folder), name, signature_of(status)[:4])
+        status = os.lstat(folder / name)
+        self._seen = Seen(str(folder), name, (status.st_size, status.st_mtime_ns))
         self._lock = threading.Lock()
         self._intact: bool | None = None
 
@@ -136,7 +135,7 @@ def _signature(seen: Seen) -> Signature | None:
     except OSError:
         return None
     os.close(descriptor)
-    return signature_of(status)[:4]
+    return status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

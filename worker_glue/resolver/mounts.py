@@ -6,17 +6,18 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from syncd.client.below import open_below, signature_of
+from syncd.client.below import open_below
 from syncd.core.lease import Lease
 from syncd.core.reasons import Reason
 from syncd.core.resolution import UNAVAILABLE_S, Resolution, State
 from worker_glue.resolver.where import MOUNTS_VARIABLE
 
-Signature = tuple[int, int, int, int]
+Signature = tuple[int, int]
 
 
 class Seen(NamedTuple):
-    """A file as this process sees it, opened just now. signature: what changes with its bytes (not ctime: links)."""
+    """A file as this process sees it, opened just now. signature: of its stat (not ctime, which links change, and not
+    the inode, which need not stay in a container's mount)."""
 
     root: str
     rel: str
@@ -62,7 +63,7 @@ class Mounts:
         os.close(descriptor)
         if status.st_size != size:
             return self._hint(mirror, root, "it has another size there")
-        return Seen(root, rel, signature_of(status)[:4])
+        return Seen(root, rel, (status.st_size, status.st_mtime_ns))
 
     def _hint(self, mirror: str, root: str, why: str) -> str:
         if mirror in self._roots:
