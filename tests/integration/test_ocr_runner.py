@@ -25,6 +25,7 @@ from tests.support.ocr_engines import (
     SlowToStart,
     named,
 )
+from tests.support.require import require
 from worker_glue.errors import OcrFailed, OcrRefused, OcrStopped
 from worker_glue.model import OcrRequest, Recognized, Word
 from worker_glue.ocr.folder import PREFIX
@@ -40,8 +41,9 @@ def _children_find_the_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
+    """One for all tests here, whatever the one before did to it; it starts in the first of them."""
     with Runner(named(Scripted), {}) as made:
         yield made
 
@@ -55,6 +57,8 @@ def text_of(runner: Runner, what: str) -> str:
 
 
 def process_of(runner: Runner) -> int:
+    """Return the number of the process that will read the next file."""
+    runner.start()
     return int(runner.version.split()[1])
 
 
@@ -90,12 +94,13 @@ def test_a_file_comes_back_with_all_that_was_read(runner: Runner) -> None:
 
 
 def test_one_process_reads_file_after_file(runner: Runner) -> None:
-    assert {read(runner, "pages 1").version for _ in range(20)} == {runner.version}
+    assert {read(runner, "pages 1").version for _ in range(20)} == {f"process {process_of(runner)}"}
 
 
-def test_version_and_languages_are_known_before_the_first_file(runner: Runner) -> None:
-    assert runner.version.startswith("process ")
-    assert runner.languages == ("en", "hi")
+def test_version_and_languages_are_known_before_the_first_file() -> None:
+    with Runner(named(Scripted), {}) as runner:
+        assert runner.version.startswith("process ")
+        assert runner.languages == ("en", "hi")
 
 
 def test_threads_take_turns(runner: Runner) -> None:
@@ -120,10 +125,12 @@ def test_what_an_engine_prints_is_no_answer_and_stops_nothing(runner: Runner) ->
 
 
 def test_the_worker_s_secrets_are_not_in_the_engine_s_environment(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MONGO_URI", "mongodb://u:secret@h/")
-    assert "MONGO_URI" not in text_of(runner, "environment").split()
+    with Runner(named(Scripted), {}) as runner:
+        assert "PYTHONPATH" in text_of(runner, "environment").split()
+        assert "MONGO_URI" not in text_of(runner, "environment").split()
 
 
 # --- what an engine says ----------------------------------------------------------------------------------------------
@@ -151,6 +158,22 @@ def test_a_hint_comes_along(runner: Runner) -> None:
     with pytest.raises(OcrRefused) as caught:
         read(runner, "refuse")
     assert caught.value.hint == "write it again"
+
+
+def test_what_it_says_is_one_line_of_bounded_length(runner: Runner) -> None:
+    with pytest.raises(OcrFailed) as caught:
+        read(runner, "rant")
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 400
+
+
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    name = os.path.join(os.fsencode(tmp_path), b"\xff.png")
+    with open(name, "wb") as file:
+        file.write(b"no image")
+    with Runner("tesseract", {}) as runner, pytest.raises(OcrRefused, match="neither an image"):
+        require("tesseract", "tesseract-ocr")
+        read(runner, os.fsdecode(name))
 
 
 def test_too_many_pages_are_refused() -> None:
@@ -242,7 +265,8 @@ def test_stop_ends_the_wait_for_one_s_turn(runner: Runner) -> None:
     assert not busy.is_alive()
 
 
-def test_close_ends_what_is_under_way(runner: Runner) -> None:
+def test_close_ends_what_is_under_way() -> None:
+    runner = Runner(named(Scripted), {})
     pid = process_of(runner)
     ended: list[type[BaseException]] = []
 
@@ -267,6 +291,15 @@ def test_close_ends_what_is_under_way(runner: Runner) -> None:
 def _quietly(runner: Runner, stop: threading.Event) -> None:
     with contextlib.suppress(OcrStopped):
         read(runner, "hang", stop)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_of_a_service_is_the_worker_s_to_answer(runner: Runner, sent: signal.Signals) -> None:
+    pid = process_of(runner)
+    threading.Timer(0.2, os.killpg, (pid, sent)).start()
+    assert len(read(runner, "pages_slowly 8").pages) == 8
+    assert process_of(runner) == pid
+    assert read(runner, "pages 1").version == f"process {pid}"
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -356,7 +389,12 @@ def test_a_living_worker_s_folder_is_not_swept(runner: Runner) -> None:
         assert Path(runner._folder.path).exists()
 
 
-def test_the_thread_that_started_it_may_end(runner: Runner) -> None:
+def test_the_thread_that_started_it_may_end() -> None:
+    with Runner(named(Scripted), {}) as runner:
+        _started_by_a_thread_that_ended(runner)
+
+
+def _started_by_a_thread_that_ended(runner: Runner) -> None:
     starting = threading.Thread(target=runner.start)
     starting.start()
     starting.join(SOON_S)

@@ -50,6 +50,15 @@ class Scripted(Engine):
         for number in range(1, int(count) + 1):
             yield PageText(f"page {number}", (Word("page", 1, 2, 3, 4, 0.5, 1),), language="en", width=10, height=20)
 
+    def _pages_slowly(self, count: str) -> Iterator[PageText]:
+        for number in range(int(count)):
+            time.sleep(0.1)
+            yield PageText(str(number))
+
+    def _rant(self, _rest: str) -> Iterator[PageText]:
+        raise OcrFailed("so it is\n" * 1000)
+        yield
+
     def _hang(self, _rest: str) -> Iterator[PageText]:
         while True:
             time.sleep(60)

@@ -26,6 +26,7 @@ from worker_glue.ocr.limits import Limits
 from worker_glue.ocr.messages import Message, MessageTooLarge, Reader, write
 
 Answer = Callable[[Message], None]
+_SENTENCE_MAX = 300
 _F_SETSIG = 10
 """Linux (fcntl(2)); not in Python's module."""
 
@@ -35,7 +36,9 @@ def main(argv: list[str]) -> int:
     if len(argv) != 2 or not argv[1].isdecimal() or os.getpgrp() != os.getpid():
         sys.stderr.write("this is started by worker-glue, not by hand\n")
         return 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to answer
+    # Ctrl-C, and what a service manager sends to all of a service, are the worker's to answer (programs inherit this)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_with(int(argv[1]))
     orders, answers = _private_pipes()
     reader = Reader(orders)
@@ -105,7 +108,7 @@ def _serve(engine: Engine, limits: Limits, order: Message, answer: Answer) -> No
         _read(engine, limits, request, answer)
     except (OcrRefused, OcrFailed) as error:
         what = "refused" if isinstance(error, OcrRefused) else "failed"
-        answer({"what": what, "message": _clean(redact(error.message)), "hint": _clean(error.hint)})
+        answer({"what": what, "message": _sentence(error.message), "hint": _sentence(error.hint)})
     except MemoryError as error:
         _tell(error)
         answer({"what": "failed", "message": "the OCR engine ran out of memory", "hint": ""})
@@ -157,8 +160,14 @@ def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
+def _sentence(text: object) -> str:
+    """Return a message as one line that is not too long, without secrets."""
+    line = " ".join(redact(str(text)).split())
+    return _clean(line if len(line) <= _SENTENCE_MAX else line[: _SENTENCE_MAX - 3] + "...")
+
+
 def _shown(error: BaseException) -> str:
-    return _clean(redact(f"{type(error).__name__}: {str(error)[:300]}".rstrip(": ")))
+    return _sentence(f"{type(error).__name__}: {error}".rstrip(": "))
 
 
 def _tell(error: BaseException) -> None:

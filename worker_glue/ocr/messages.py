@@ -25,7 +25,8 @@ class MessageTooLarge(ValueError):
 
 def write(descriptor: int, message: Message) -> None:
     """Write a message; blocks until it is taken. Raises: OSError, MessageTooLarge, ValueError (no JSON)."""
-    body = json.dumps(message, ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":")).encode("utf-8")
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":"))
+    body = text.encode("utf-8", "surrogatepass")  # a path may have bytes that are no UTF-8
     if len(body) > MESSAGE_MAX:
         raise MessageTooLarge(f"a message of {len(body)} bytes")
     rest = memoryview(_HEAD.pack(len(body)) + body)
