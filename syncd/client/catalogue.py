@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from syncd.client.below import open_below
@@ -21,7 +22,7 @@ from syncd.core.reasons import Reason, hint_for
 from syncd.core.resolution import UNVERIFIED_S, Candidate, Look, Resolution, State
 from syncd.engine.resolving import KnownMirror, Resolver
 from syncd.store.mirror import DiskMirror
-from syncd.store.reading import ReadonlyMirrorCatalogue, open_readonly
+from syncd.store.reading import ReadonlyCatalogue, open_readonly
 from syncd.store.state import StateDirectory
 
 _LOOKS = 3
@@ -39,7 +40,7 @@ class CatalogueFiles:
         if not state.catalogue.is_file():
             raise CatalogueError(f"there is no catalogue in {state.path} yet", hint="syncd run-once")
         self._catalogue = open_readonly(state.catalogue)
-        self._facts = {each.name: self._catalogue.mirror(each.name) for each in settings.mirrors}
+        self._facts = {each.name: _Facts(self._catalogue, each.name) for each in settings.mirrors}
         self._targets = {each.name: str(each.target) for each in settings.mirrors}
         mirrors = [self._known(each, state) for each in settings.mirrors]
         self._resolver = Resolver(mirrors, _tell_nobody)
@@ -51,7 +52,7 @@ class CatalogueFiles:
             spellings_of(settings),
             facts,
             Filters(settings.include, settings.exclude).drops,
-            _Target(settings, state, facts).use,
+            _Target(settings, state, self._catalogue).use,
             self._targets[settings.name],
         )
 
@@ -95,6 +96,21 @@ def _tell_nobody(mirror: str, path: str) -> None:
     """Without a daemon nobody re-hashes a file that is not as its record says: the next run does."""
 
 
+class _Facts:
+    """One mirror's facts. What goes by its key is asked for anew: a catalogue that is lost is rebuilt with others."""
+
+    def __init__(self, catalogue: ReadonlyCatalogue, name: str) -> None:
+        self._catalogue = catalogue
+        self._name = name
+        by_name = catalogue.mirror(name)
+        self.look_up = by_name.look_up
+        self.fault_above = by_name.fault_above
+
+    def near_names(self, path: RelPath) -> Sequence[RelPath]:
+        """Return held paths that may be meant by a path that is not known."""
+        return self._catalogue.mirror(self._name).near_names(path)
+
+
 class _Opened:
     """A mirror's folder, open for as long as somebody has this. identity: which folder it was."""
 
@@ -115,10 +131,10 @@ class _Opened:
 class _Target:
     """One mirror's folder, opened anew when another lies (or is mounted) in its place."""
 
-    def __init__(self, settings: MirrorSettings, state: StateDirectory, facts: ReadonlyMirrorCatalogue) -> None:
+    def __init__(self, settings: MirrorSettings, state: StateDirectory, catalogue: ReadonlyCatalogue) -> None:
         self._settings = settings
         self._state = state
-        self._facts = facts
+        self._catalogue = catalogue
         self._lock = threading.Lock()
         self._current: _Opened | None = None
 
@@ -133,12 +149,13 @@ class _Target:
 
     def _open(self) -> DiskMirror:
         target, host = self._settings.target, self._state.known_host()
+        facts = self._catalogue.mirror(self._settings.name)
         mirror = DiskMirror.peek(
             target,
             mirror_name=self._settings.name,
-            mirror_uid=self._facts.uid,
+            mirror_uid=facts.uid,
             host_id=host.id if host is not None else "",
-            known=bool(self._facts.target) and self._facts.target == str(target),
+            known=bool(facts.target) and facts.target == str(target),
         )
         if mirror is None:
             raise TargetMissing(f"the target {target} is not on disk", hint=hint_for(Reason.TARGET_MISSING))

@@ -255,8 +255,9 @@ def test_what_is_held_stays_while_a_new_version_comes(site: Site) -> None:
         assert after.sha256 == hashlib.sha256(b"another version").hexdigest()
         assert after.generation != before.generation
         assert file.read() == Path(hold.local_path).read_bytes() != b"another version"
-    with site.files.local_file("M/eng/x.pdf") as path:
-        assert path.read_bytes() == b"another version"
+    with site.files.local_file("M/eng/x.pdf") as path, site.files.lease("M/eng/x.pdf", 10**9) as hold:
+        assert path.read_bytes() == Path(hold.local_path).read_bytes() == b"another version"
+        assert hold.renew()
     site.replace("eng/x.pdf", b"pdf")
 
 

@@ -136,6 +136,30 @@ def test_a_target_that_is_away_and_comes_back(world: World) -> None:
         assert files.resolve("M/top.pdf").state is State.READY
 
 
+def test_a_catalogue_that_was_lost_and_rebuilt(world: World) -> None:
+    with Resolver(world.config, env={}) as files:
+        assert files.resolve("M/top.pdf").state is State.READY
+        for file in world.state.glob("catalogue.db*"):
+            file.unlink()
+        assert files.resolve("M/top.pdf").state is State.UNAVAILABLE
+        world.run()
+        assert files.resolve("M/top.pdf").state is State.READY
+        assert files.resolve("M/eng/X.pdf").near == ("M/eng/x.pdf",)
+
+
+def test_a_mirror_that_ran_for_the_first_time_just_now(tmp_path: Path) -> None:
+    second = f'[[mirror]]\nname = "N"\nsource = "file://{tmp_path}/nothing"\ntarget = "{tmp_path}/N"\nsettle = "0.01s"'
+    world = World(tmp_path, dict(FILES), second)
+    app = world.app()
+    app.run_once(["M"])
+    with Resolver(world.config, env={}) as files:
+        found = files.resolve("N/top.pdf")
+        assert (found.state, found.reason) == (State.FETCHING, Reason.NEVER_LISTED)
+        world.app().run_once(["N"])
+        assert files.resolve("N/top.pdf").local_path == f"{tmp_path}/N/top.pdf"
+        assert files.resolve("N/Top.pdf").near == ("N/top.pdf",)
+
+
 def test_the_daemon_first_then_the_catalogue_and_the_daemon_again(tmp_path: Path) -> None:
     host, source = Host(tmp_path), tmp_path / "source"
     for path, content in FILES.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 from worker_glue.resolver.resolver import Resolver
 
 __all__ = ["Resolver", "default"]
@@ -12,4 +14,7 @@ _made: dict[str, Resolver] = {}
 def default() -> Resolver:
     """Return the resolver of the module-level functions: configured by the environment and the configuration file."""
     made = _made.get("default")
-    return _made.setdefault("default", Resolver()) if made is None else made  # one call: threads get the same
+    if made is None:
+        made = _made.setdefault("default", Resolver())  # one call: threads get the same
+        atexit.register(made.close)
+    return made

@@ -19,6 +19,7 @@ from worker_glue.resolver.mounts import Mounts, elsewhere
 
 TIMEOUT_S = 10.0
 QUIET_S = 1.0
+TTL_MIN_S, TTL_MAX_S = 1.0, 3600.0
 SLICE_S = 60.0
 """How long one request to ensure a file lasts: a daemon that was started anew is asked again soon."""
 OPEN_TTL_S = 60.0
@@ -60,6 +61,7 @@ class DaemonFiles:
 
     def hold(self, spelled: str, ttl_s: float) -> DaemonHold | Resolution:
         """Take a lease; the resolution where the path is not ready, or its pin is not to be seen here."""
+        ttl_s = max(TTL_MIN_S, min(ttl_s, TTL_MAX_S))
         try:
             lease = self.api.lease(spelled, ttl_s)
         except ApiRefused as error:
