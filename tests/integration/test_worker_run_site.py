@@ -152,3 +152,24 @@ def test_told_to_end_at_once_after_its_start(host: WorkerHost, number: int, code
     workers.process.send_signal(number)
     assert workers.process.wait(WITHIN_S) == code
     assert read_all(host.syncd.state / FOLDER) == []
+
+
+def test_without_mongodb_results_are_kept_and_go_there_once_it_is_named(site: Site, host: WorkerHost) -> None:
+    without = {name: value for name, value in host.environment.items() if name != "MONGO_URI"}
+    argv = [*COMMAND, "-c", str(host.syncd.config), "run", "--workers", "1"]
+    workers = Workers(argv, without, host.base / "without.log")
+    workers.start()
+    host.until_consuming(workers, 1)
+    job = site.backend.submit([Wanted("Bhushanji/p2.jpg")])
+
+    def owed() -> int:
+        return sum(seen.beat.owed for seen in read_all(host.syncd.state / FOLDER) if seen.beat is not None)
+
+    until(lambda: owed() == 1, "it is kept")
+    assert "no MongoDB is configured" in workers.log
+    assert workers.stop() == 0
+    workers.assert_no_bug()
+    workers = run(host, "--workers", "1")
+    document = site.backend.until_complete(job, WITHIN_S)
+    assert workers.stop() == 0
+    site.backend.assert_complete(job, document, no_errors=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from syncd.config import Settings
 from worker_glue.doctor import files, local, mongo, nsq, ocr
-from worker_glue.doctor.checks import Group, group
+from worker_glue.doctor.checks import Check, Group, group
 
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Group]:
-    """Yield each hop's group as it is done; never raises for how things are. Below two minutes in all."""
-    yield group("host", "this host", lambda: local.checks(settings, env))
-    yield group("nsqd", "nsqd, where tasks come from", lambda: nsq.nsqd_checks(settings.nsq))
-    yield group("nsqlookupd", "nsqlookupd, which tells where tasks are", lambda: nsq.lookupd_checks(settings.nsq))
-    yield group("mongodb", "MongoDB, where results go", lambda: mongo.checks(settings))
-    yield group("files", "the daemon, and the mirrors as seen from here", lambda: files.checks(settings, env))
-    yield group("ocr", "OCR", lambda: ocr.checks(settings.worker))
+    """Yield each hop's group in order; all are looked at together, in half a minute. Never raises for how things are."""
+    hops: list[tuple[str, str, Callable[[], Iterable[Check]]]] = [
+        ("host", "this host", lambda: local.checks(settings, env)),
+        ("nsqd", "nsqd, where tasks come from", lambda: nsq.nsqd_checks(settings.nsq)),
+        ("nsqlookupd", "nsqlookupd, which tells where tasks are", lambda: nsq.lookupd_checks(settings.nsq)),
+        ("mongodb", "MongoDB, where results go", lambda: mongo.checks(settings)),
+        ("files", "the daemon, and the mirrors as seen from here", lambda: files.checks(settings, env)),
+        ("ocr", "OCR", lambda: ocr.checks(settings.worker)),
+    ]
+    with ThreadPoolExecutor(len(hops), thread_name_prefix="doctor") as pool:
+        yield from pool.map(lambda hop: group(*hop), hops)
