@@ -132,8 +132,8 @@ MEANT = {"/app/M/b.jpg": "M/b.jpg"}
     ("entries", "meant", "folder", "said"),
     [
         ([], {}, ["M/a.jpg", "M/b.jpg", "M/c.jpg"], "no entry yet"),
-        (ENTRIES, MEANT, ["M/a.jpg", "M/b.jpg"], "2 numbers are without entry, and the folder has 1 files"),
-        ([failure(None, "/app/M/b.jpg")], MEANT, ["M/a.jpg"], "do not say their number"),
+        (ENTRIES, MEANT, ["M/a.jpg", "M/b.jpg"], "2 of its tasks are without entry, and the folder has 1 files"),
+        ([failure(None, "/app/M/b.jpg")], MEANT, ["M/a.jpg", "M/c.jpg"], "languages"),
         ([failure(1, "/app/M/b.jpg")], MEANT, ["M/a.jpg", "M/c.jpg"], "languages"),
         ([result(1, "b.jpg", wish=HINDI)], {"b.jpg": "M/b.jpg"}, ["M/a.jpg", "M/c.jpg"], "spells its paths"),
         ([*ENTRIES, result(0, "M/a.jpg", wish=HINDI)], {**MEANT, "M/a.jpg": "M/a.jpg"}, ["M/c.jpg"], "variously"),
@@ -148,6 +148,15 @@ MEANT = {"/app/M/b.jpg": "M/b.jpg"}
 def test_what_cannot_be_put_together_is_refused(entries: list, meant: dict, folder: list, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         rederive(Standing("b", "processing", 3, 3, 0, 0, 0), entries, meant, folder)
+
+
+def test_entries_without_number_and_numbers_that_came_twice() -> None:
+    """Any free number will do: the paths say what is lacking."""
+    entries = [result(1, "M/a.jpg", wish=HINDI), failure(1, "M/b.jpg"), failure(None, "M/c.jpg")]
+    meant = {entry.file_path: entry.file_path for entry in entries}
+    folder = ["M/a.jpg", "M/b.jpg", "M/c.jpg", "M/d.jpg"]
+    assert rederive(Standing("b", "processing", 4, 4, 3, 1, 2), entries, meant, folder) == [Line(0, "M/d.jpg", HINDI)]
+    assert gap(Standing("b", "processing", 4, 4, 3, 1, 2), entries) == (1, [0, 2, 3], False)
 
 
 def test_who_read_it_is_not_what_was_asked_for() -> None:

@@ -168,7 +168,7 @@ def _missing(args: argparse.Namespace, standing: Standing, board: MongoBoard) ->
 def _numbers(found: Missing) -> list[str]:
     shown = ", ".join(str(number) for number in found.numbers[:SHOWN])
     more = f" and {len(found.numbers) - SHOWN} more" if len(found.numbers) > SHOWN else ""
-    among = "" if found.exact else " (some entries do not say their number, so it is only some of these)"
+    among = "" if found.exact else f" ({found.open} of these: not every entry says its own number)"
     return [f"  file_index {shown}{more}{among}", "  the backend records no paths of what it has published"]
 
 

@@ -17,7 +17,8 @@ from worker_glue.model import basename
 class Gap(NamedTuple):
     """What a job without a list lacks. open: how many tasks; numbers: file_index of no entry.
 
-    exact: every entry has its number, so that it is these.
+    exact: it is these. Else there are more: an error of an older worker has no number, and of two entries that were
+    put together from a folder one may have another's.
     """
 
     open: int
@@ -47,16 +48,11 @@ def without_entry(lines: Sequence[Line], entries: Iterable[Entry]) -> list[Line]
 
 def gap(standing: Standing, entries: Iterable[Entry]) -> Gap:
     """Return which numbers of a job have no entry."""
-    numbers: set[int] = set()
-    bare = 0
-    for entry in entries:
-        if entry.file_index is None:
-            bare += 1
-        else:
-            numbers.add(entry.file_index)
+    numbers = [entry.file_index for entry in entries]
     total = max(standing.total, standing.published)
-    left = [index for index in range(total) if index not in numbers]
-    return Gap(max(len(left) - bare, 0), left, not bare)
+    left = sorted(set(range(total)).difference(number for number in numbers if number is not None))
+    open_tasks = max(total - len(numbers), 0)
+    return Gap(open_tasks, left, len(left) == open_tasks)
 
 
 def rederive(
@@ -66,20 +62,18 @@ def rederive(
 
     server_paths: each entry's path, as it is spelled -> the file it means; folder: the server paths of its files now.
     A number only has to be free, and each file to have one: so which of them gets which does not matter. What matters
-    is that the tasks spell their paths as the lost ones did, that there are as many as numbers, and that what was asked
+    is that the tasks spell their paths as the lost ones did, that there are as many as lack, and that what was asked
     for is known; else this is refused.
     Raises: ConfigError, which says what is not known.
     """
     left = gap(standing, entries)
     done = {server_paths.get(entry.file_path, entry.file_path) for entry in entries}
     files = [path for path in folder if path not in done]
-    if not left.exact:
-        raise _cannot("some of its entries do not say their number (older workers record errors without)")
     if len(files) != left.open:
-        raise _cannot(f"{left.open} numbers are without entry, and the folder has {len(files)} files without one")
+        raise _cannot(f"{left.open} of its tasks are without entry, and the folder has {len(files)} files without one")
     front = _front(entries, server_paths)
     wish = _wish(entries)
-    return [Line(index, front + path, wish) for index, path in zip(left.numbers, files, strict=True)]
+    return [Line(index, front + path, wish) for index, path in zip(left.numbers, files, strict=False)]
 
 
 def _wish(entries: Sequence[Entry]) -> Wish:
