@@ -31,7 +31,7 @@ from worker_glue.model import OcrRequest, Recognized, Word
 from worker_glue.ocr.folder import PREFIX
 from worker_glue.ocr.runner import Runner
 
-SHORT_S = 0.5
+SHORT_S = 1.0
 SOON_S = 20.0
 
 
@@ -148,7 +148,7 @@ def test_the_worker_s_secrets_are_not_in_the_engine_s_environment(
     ],
 )
 def test_its_errors_arrive_and_the_same_process_goes_on(what: str, error: type[Exception], says: str) -> None:
-    with Runner(named(Scripted), {}, memory_limit=2 << 30) as runner:
+    with Runner(named(Scripted), {}, memory_limit=1 << 30) as runner:
         with pytest.raises(error, match=says):
             read(runner, what)
         assert read(runner, "pages 1").version == runner.version
@@ -202,7 +202,7 @@ def test_one_that_dies_or_hangs_costs_one_file(what: str, says: str) -> None:
 def test_one_that_hangs_in_c_is_ended_too() -> None:
     with Runner(named(Scripted), {}, page_limit_s=SHORT_S) as runner:
         pid = process_of(runner)
-        with pytest.raises(OcrFailed, match="took longer than 500ms for page 1"):
+        with pytest.raises(OcrFailed, match="took longer than 1s for page 1"):
             read(runner, "hang_in_c")
         assert gone(pid)
         assert text_of(runner, "pages 1") == "page 1"
@@ -211,7 +211,7 @@ def test_one_that_hangs_in_c_is_ended_too() -> None:
 def test_pages_in_time_do_not_make_a_file_endless() -> None:
     with (
         Runner(named(Scripted), {}, page_limit_s=SOON_S, task_limit_s=SHORT_S) as runner,
-        pytest.raises(OcrFailed, match="took longer than 500ms for the file"),
+        pytest.raises(OcrFailed, match="took longer than 1s for the file"),
     ):
         read(runner, "drip 0.01")
 
@@ -340,7 +340,7 @@ def test_one_that_dies_at_its_start_is_transient() -> None:
 def test_one_that_does_not_start_is_given_up() -> None:
     with (
         Runner(named(SlowToStart), {}, start_limit_s=2 * SHORT_S) as runner,
-        pytest.raises(OcrFailed, match="did not start within 1s"),
+        pytest.raises(OcrFailed, match="did not start within 2s"),
     ):
         runner.start()
 
