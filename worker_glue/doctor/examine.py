@@ -11,7 +11,7 @@ from worker_glue.doctor.checks import Check, Group, group
 
 
 def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Group]:
-    """Yield each hop's group in order; all are looked at together, in half a minute. Never raises for how things are."""
+    """Yield each hop's group in order; all are looked at together, within half a minute. Never raises."""
     hops: list[tuple[str, str, Callable[[], Iterable[Check]]]] = [
         ("host", "this host", lambda: local.checks(settings, env)),
         ("nsqd", "nsqd, where tasks come from", lambda: nsq.nsqd_checks(settings.nsq)),
