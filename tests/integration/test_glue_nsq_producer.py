@@ -207,7 +207,7 @@ def test_who_does_not_introduce_itself_as_nsqd_gets_nothing(answer: str) -> None
 def test_each_address_is_tried_and_the_one_that_works_is_kept(nsqd: NsqdServer, topic: str) -> None:
     with Producer([("127.0.0.1", 1), ("no-such-host.invalid", 4150), nsqd.address], waits=WAITS) as producer:
         producer.publish(topic, b"1")
-        assert producer._addresses[0] == nsqd.address
+        assert producer._last == nsqd.address
         nsqd.stop()
         with pytest.raises(PublishFailed) as failed:
             producer.publish(topic, b"2")

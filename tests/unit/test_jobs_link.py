@@ -30,7 +30,7 @@ from pymongo.errors import (
 from syncd.core.errors import ConfigError
 from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.jobs import records
-from worker_glue.jobs.errors import is_broken, is_too_large, translated
+from worker_glue.jobs.errors import is_broken, takes_no_entry, translated
 from worker_glue.jobs.link import Link, Patience
 from worker_glue.jobs.memory import MemoryJobs
 from worker_glue.model import Task
@@ -100,12 +100,13 @@ def test_what_the_driver_says_may_repeat_the_uri_and_is_left_out() -> None:
         (WriteError("x", 17419, {"errmsg": "Resulting document after update is larger than 16777216"}), True),
         (WriteError("x", 17420, {"errmsg": "Document to upsert is larger than 16777216"}), True),
         (OperationFailure("x", 10334, {"errmsg": "BSONObj size: 16777300 is invalid"}), True),
+        (WriteError("x", 2, {"errmsg": "The field 'checkpoint.results' must be an array"}), True),
         (WriteError("x", 2, {"errmsg": "larger than"}), False),
         (AutoReconnect("too large"), False),
     ],
 )
-def test_what_is_too_large_is_told_by_its_code(error: Exception, expected: bool) -> None:
-    assert is_too_large(error) is expected
+def test_what_takes_no_entry_is_told_by_its_code(error: Exception, expected: bool) -> None:
+    assert takes_no_entry(error) is expected
 
 
 def test_only_a_broken_connection_is_worth_a_second_try_at_once() -> None:

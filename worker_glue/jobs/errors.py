@@ -58,6 +58,8 @@ _CLASSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Meaning], 
     (PyMongoError, (JobsAway, "it failed", "")),
     (OSError, (JobsAway, "the connection breaks", "")),
 )
+_WRONG_FORM = frozenset({14, 28})
+"""TypeMismatch, PathNotViable; that a field "must be an array" comes as 2, BadValue."""
 _TOO_LARGE = frozenset({10334, 17419, 17420})
 """BSONObjectTooLarge; the document after an update, or an upsert, is larger than 16 MiB."""
 
@@ -73,11 +75,15 @@ def translated(place: str) -> Iterator[None]:
         raise kind(f"MongoDB at {place}: {seen}{said and f' ({said})'}", hint=hint or DOCTOR) from error
 
 
-def is_too_large(error: Exception) -> bool:
-    """Say whether MongoDB, or the driver before it, refused a document for its size alone."""
+def takes_no_entry(error: Exception) -> bool:
+    """Say whether MongoDB, or the driver before it, refused a document for its size, or the job's takes no entry at
+    all because it is not as the backend writes it: neither is the server's fault, nor any other job's trouble.
+    """
     if isinstance(error, DocumentTooLarge):
         return True
-    return isinstance(error, OperationFailure) and error.code in _TOO_LARGE
+    if not isinstance(error, OperationFailure):
+        return False
+    return error.code in _TOO_LARGE or error.code in _WRONG_FORM or (error.code == 2 and "array" in str(error.details))
 
 
 def is_login_refused(error: BaseException | None) -> bool:

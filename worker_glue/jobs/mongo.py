@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from worker_glue.jobs import records
-from worker_glue.jobs.errors import is_too_large
+from worker_glue.jobs.errors import takes_no_entry
 from worker_glue.jobs.link import UNHURRIED, Documents, Link, Patience, silent
 from worker_glue.model import Outcome, Task
 from worker_glue.ports import JobLook, Saved
@@ -78,7 +78,7 @@ def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Sav
     try:
         done = jobs.update_one(records.guard(outcome, outcome.message_id, aliases), update)
     except (PyMongoError, BSONError) as error:
-        if is_too_large(error):
+        if takes_no_entry(error):
             return Saved.TOO_LARGE
         raise
     if not done.matched_count:

@@ -11,6 +11,7 @@ from typing import Self
 
 import nsq
 
+from syncd.core.dialling import HostPort
 from worker_glue import ports
 from worker_glue.nsq.connection import MESSAGE_TIMEOUT_S, PATIENCE, Connection, Introduction, Patience
 from worker_glue.nsq.readers import CLOSE_TIMEOUT_S, Readers, Reading
@@ -74,6 +75,11 @@ class Consumer:
     def in_hand(self) -> int:
         """How many messages have come and were not ended yet."""
         return self._hands.count
+
+    @property
+    def addresses(self) -> Sequence[HostPort]:
+        """The nsqds that are dialled now."""
+        return self._readers.addresses
 
     @property
     def state(self) -> Sequence[Reading]:

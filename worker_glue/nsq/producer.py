@@ -45,14 +45,18 @@ WAITS = Waits()
 class Producer:
     """ports.Publisher on nsqd: one message in flight, and no connection before it is needed.
 
-    addresses: each is tried once, from the one that worked last. A publish ends within 2 x reply_s, and connect_s +
+    addresses: each is tried once, from the one that worked last; or what returns them, where only nsqlookupd knows. A
+    publish ends within 2 x reply_s, and connect_s +
     reply_s more for each further address. name: what nsqd's statistics show. Thread-safe.
     """
 
-    def __init__(self, addresses: Sequence[HostPort], *, name: str = "", waits: Waits = WAITS) -> None:
+    def __init__(
+        self, addresses: Sequence[HostPort] | Callable[[], Sequence[HostPort]], *, name: str = "", waits: Waits = WAITS
+    ) -> None:
         if not addresses:
             raise ConfigError("no nsqd to publish to", hint="set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
-        self._addresses = list(addresses)
+        self._find: Callable[[], Sequence[HostPort]] = addresses if callable(addresses) else lambda: addresses
+        self._last: HostPort | None = None
         self._name = name
         self._waits = waits
         self._link: _Link | None = None
@@ -95,15 +99,15 @@ class Producer:
             raise _not_taken(f"no turn within {self._waits.reply_s:g} s")
         try:
             troubles = []
-            for address in list(self._addresses):
+            for address in sorted(self._find(), key=lambda each: each != self._last):
                 try:
                     self._ask(address, command)
                 except _Failed as error:
                     troubles.append(f"{host_port(address)}: {error}")
                 else:
-                    self._addresses.sort(key=lambda each: each != address)
+                    self._last = address
                     return
-            raise _not_taken("; ".join(troubles))
+            raise _not_taken("; ".join(troubles) or "no nsqd is known yet")
         finally:
             self._turn.release()
 

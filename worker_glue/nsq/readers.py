@@ -95,6 +95,11 @@ class Readers:
         self._thread.start()
 
     @property
+    def addresses(self) -> Sequence[HostPort]:
+        """Return what is dialled: as configured, and as nsqlookupd tells."""
+        return list(self._states)
+
+    @property
     def states(self) -> Sequence[Reading]:
         """How it is with each nsqd."""
         return list(self._states.values())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from syncd.config import Settings
+from syncd.config.spellings import spellings_of
+from syncd.core.dialling import HostPort
 from syncd.core.errors import SyncdError
 from syncd.log import logger
 from worker_glue.flow import Limits, Means, Worker
@@ -32,6 +34,7 @@ from worker_glue.store.delivery import Sender
 from worker_glue.store.sqlite import SqliteStore
 from worker_glue.tasks import entries
 from worker_glue.tasks.dead import dead_body
+from worker_glue.tasks.spellings import aliases_of
 
 CHANNEL = "bulk_ocr_workers"
 TELL_EVERY_S = 30.0
@@ -62,7 +65,7 @@ class Composed:
         self._files = Resolver.from_settings(settings)
         self._store = SqliteStore(store_path(settings), worker_id=worker_id)
         self._jobs, tell = _jobs(settings, host, lambda warning: self._witness.event("mongo.warning", warning=warning))
-        self._producer = Producer(settings.nsq.nsqd, name=worker_id)
+        self._producer = Producer(settings.nsq.nsqd or self._nsqds, name=worker_id)
         self._sender = Sender(
             self._store,
             self._jobs,
@@ -127,6 +130,9 @@ class Composed:
         self._store.close()
         self._witness.event("worker.down")
         self.beat.remove()
+
+    def _nsqds(self) -> Sequence[HostPort]:
+        return () if self._consumer is None else self._consumer.addresses
 
     def _connected(self) -> bool:
         consumer = self._consumer
@@ -217,7 +223,8 @@ def _jobs(settings: Settings, host: str, warn: Callable[[str], None]) -> tuple[J
     if uri is None:
         warn("no MongoDB is configured: results stay in the local store (set MONGO_URI, or [mongo])")
         return NoJobs(), None
-    jobs = MongoJobs(uri.reveal, where=uri.where, warn=warn)
+    aliases = aliases_of([spellings_of(mirror) for mirror in settings.mirrors])
+    jobs = MongoJobs(uri.reveal, where=uri.where, aliases=aliases, warn=warn)
     return jobs, Heartbeats(jobs.link, host)
 
 
