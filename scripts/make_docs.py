@@ -14,14 +14,15 @@ from syncd.cli.main import VERBS, load_verb
 from syncd.config.keys import ENGINE_ABOUT, REQUIRED, TABLES, Key
 from syncd.config.template import default_toml, render
 from syncd.core.reasons import MEANING, Reason
+from worker_glue.cli import main as worker_glue
 
 ROOT = Path(__file__).resolve().parent.parent
 
 EXAMPLE_HEADER = """Configuration of syncd. This one runs as it is: it mirrors the bundled sample collection into demo/.
 Try it:  syncd -c config.example.toml run-once
 Every key is here. Those behind a single # are not in use and show their default or an example.
-Checked already, but without effect until the parts that use them are there: [worker], and rate,
-fallback_sources and trust_checksums of a mirror.
+Checked already, but without effect until the parts that use them are there: rate, fallback_sources and
+trust_checksums of a mirror.
 Relative paths are relative to this file. `syncd init` writes such a file for a real share."""
 
 EXAMPLE = {
@@ -48,8 +49,10 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   none).
 - `cron` means what crontab(5) says: 0 and 7 are Sunday, and where both day of month and day of week are restricted,
   either is enough.
-- Checked already, but without effect until the parts that use them are there: `[worker]`, and `rate`,
-  `fallback_sources` and `trust_checksums` of a mirror.
+- Checked already, but without effect until the parts that use them are there: `rate`, `fallback_sources` and
+  `trust_checksums` of a mirror.
+- `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md)); `[worker]`
+  is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes
   and on SIGHUP; one that cannot be used is reported, and what was there before stays. A new `state_dir` needs a
   restart.
@@ -80,7 +83,9 @@ def documents() -> dict[str, str]:
         "config.example.toml": render(EXAMPLE_HEADER, EXAMPLE),
         "docs/configuration.md": _configuration(),
         "docs/reasons.md": REASONS + "".join(_reason(reason) for reason in Reason),
-        "docs/commands.md": COMMANDS + "".join(_command(name) for name in VERBS),
+        "docs/commands.md": COMMANDS
+        + "".join(_command("syncd", name, load_verb(name)[0]) for name in VERBS)
+        + "".join(_command("worker-glue", name, worker_glue.load_verb(name)[0]) for name in worker_glue.VERBS),
     }
 
 
@@ -110,9 +115,8 @@ def _reason(reason: Reason) -> str:
     return f"| `{reason}` | {_cell(meaning)} | {_cell(hint) or '-'} |\n"
 
 
-def _command(name: str) -> str:
-    parser, _module = load_verb(name)
-    lines = [f"\n## `syncd {name}`\n", f"{parser.description}\n", "| argument | meaning |", "|---|---|"]
+def _command(program: str, name: str, parser: argparse.ArgumentParser) -> str:
+    lines = [f"\n## `{program} {name}`\n", f"{parser.description}\n", "| argument | meaning |", "|---|---|"]
     lines += [_argument(action) for action in parser._actions if action.dest not in ("help", "config")]  # noqa: SLF001
     if lines[-1] == "|---|---|":
         del lines[-2:]
