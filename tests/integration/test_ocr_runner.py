@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -379,6 +380,16 @@ def test_a_killed_worker_s_engine_ends_with_all_it_started(tmp_path: Path, what:
     with Runner("null", {}) as following:
         following.start()
         assert not Path(folder).exists()
+
+
+def test_a_temporary_folder_that_somebody_cleared_away_is_made_anew(runner: Runner) -> None:
+    runner.start()
+    assert runner._folder is not None
+    gone_folder = Path(runner._folder.path)
+    shutil.rmtree(gone_folder)
+    assert text_of(runner, "pages 1") == "page 1"
+    assert runner._folder.is_there
+    assert not gone_folder.exists()
 
 
 def test_a_living_worker_s_folder_is_not_swept(runner: Runner) -> None:

@@ -29,10 +29,16 @@ class WorkFolder:
         os.rename(nameless, os.path.join(self.path, _LOCK))
         os.mkdir(self.inside, 0o700)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether nobody has removed it: machines clear their temporary folders of what is some days old."""
+        return os.path.isdir(self.inside)
+
     def empty(self) -> None:
         """Remove what the engine left."""
         shutil.rmtree(self.inside, ignore_errors=True)
-        os.makedirs(self.inside, 0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            os.mkdir(self.inside, 0o700)
 
     def close(self) -> None:
         """Remove it; safe to repeat."""

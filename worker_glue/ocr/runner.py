@@ -118,9 +118,7 @@ class Runner:
         self._closed = True
         with self._turn:
             self._end()
-            if self._folder is not None:
-                self._folder.close()
-                self._folder = None
+            self._drop_folder()
 
     # --- one file ----------------------------------------------------------------------------------------------------
 
@@ -179,11 +177,13 @@ class Runner:
 
     def _running(self, stop: Event) -> EngineProcess:
         """Return the engine's process, started if need be. Raises: ConfigError, OcrFailed, OcrStopped."""
-        if self._process is not None and self._process.is_silent:
+        is_there = self._folder is not None and self._folder.is_there
+        if self._process is not None and self._process.is_silent and is_there:
             return self._process
         self._end()
         try:
-            if self._folder is None:
+            if self._folder is None or not self._folder.is_there:
+                self._drop_folder()
                 self._folder = WorkFolder()
             first = {"engine": self._name, "table": dict(self._table), "limits": self._limits}
             self._process = EngineProcess(self._folder.inside, first)
@@ -214,6 +214,11 @@ class Runner:
             self._process = None
         if self._folder is not None:
             self._folder.empty()
+
+    def _drop_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.close()
 
 
 def _page(message: Message) -> Page:
