@@ -33,9 +33,7 @@ def test_sixty_pages_are_read_once_each_and_only_the_proxies_are_dialled(tmp_pat
             assert_read(document, expected)
             _assert_all_took_part(document)
             assert connected(trace) == {("127.0.0.1", port) for port in host.proxies.ports}
-        channel_at_end = site.backend.queue()
-        assert channel_at_end == (0, 0, 0)
-        assert site.backend.document(job) == document, "nothing is recorded when the workers end"
+        site.backend.assert_unchanged(job, document)
 
 
 def _assert_only_the_environment_tells(host: WorkerHost) -> None:

@@ -61,6 +61,8 @@ ERROR_TYPES: dict[str, type | tuple[type, ...]] = {
 ERROR_CHARACTERS_MAX = 1000
 """A short, clear error."""
 PATIENCE_S = 60.0
+LOOK_S = 0.25
+"""FerretDB reads a job's whole document for each look at it."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,17 @@ class Backend:
             self._sick()
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {within_s:.0f} s: {what()}")
-            time.sleep(0.1)
+            time.sleep(LOOK_S)
 
     def until_idle(self, within_s: float = PATIENCE_S) -> None:
         """Wait until the tasks' channel has nothing left: nothing waits, is in flight or deferred."""
         self.until(lambda: sum(self.queue()) == 0, lambda: f"(depth, in flight, deferred) = {self.queue()}", within_s)
+
+    def forget(self) -> None:
+        """Empty the tasks' channel, and drop all jobs."""
+        self._nsqd.http(f"/channel/empty?topic={TOPIC}&channel={CHANNEL}", b"")
+        with self._mongo.client() as database:
+            database.bulk_jobs.delete_many({})
 
     def queue(self) -> tuple[int, int, int]:
         """Return the channel's (depth, in flight, deferred)."""
@@ -216,6 +224,13 @@ class Backend:
             task = job.tasks[entry["file_index"]]
             assert (entry["file_path"], entry["file"]) == (task.path, task.basename)
         _assert_counted(job, document)
+
+    def assert_unchanged(self, job: Job, before: dict[str, Any]) -> None:
+        """Assert that nothing has been recorded since `before`; progress is told after the entry, and may have been."""
+        now = self.document(job)
+        for told_later in ("progress", "updated_at"):
+            now[told_later] = before[told_later]
+        assert now == before
 
     @staticmethod
     def assert_no_local_path(document: dict[str, Any], *roots: object) -> None:
