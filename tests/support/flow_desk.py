@@ -14,11 +14,12 @@ from syncd.core.errors import PublishFailed
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from worker_glue.flow import Limits, Means, Worker
-from worker_glue.flow.settling import DEAD, TASKS
+from worker_glue.flow.limits import TASKS
 from worker_glue.jobs.memory import MemoryJobs
 from worker_glue.jobs.records import JobSpec, new_job
 from worker_glue.model import Kind, OcrRequest, Page, Recognized, TaskKey
 from worker_glue.store.memory import MemoryStore
+from worker_glue.tasks.dead import DEAD_TOPIC
 
 PATIENCE_S = 20.0
 
@@ -256,7 +257,7 @@ class Desk:
         return self.publisher.of(TASKS)
 
     def dead(self) -> list[dict[str, Any]]:
-        return [body for body, _ in self.publisher.of(DEAD)]
+        return [body for body, _ in self.publisher.of(DEAD_TOPIC)]
 
 
 def until(what: Callable[[], Any], seconds: float = PATIENCE_S) -> None:

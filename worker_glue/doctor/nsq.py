@@ -14,7 +14,6 @@ from syncd.client.lookupd import LookupFailed, look_up, nodes
 from syncd.config.settings import NsqSettings
 from syncd.core.dialling import HostPort, dialled, host_port, map_line
 from worker_glue.doctor.checks import Check, fail, ok, warn
-from worker_glue.flow.settling import TASKS
 
 CHANNEL = "bulk_ocr_workers"
 CONNECT_S, ANSWER_S = 5.0, 5.0
@@ -24,7 +23,7 @@ _PROXY = "if this is a proxy, see whether the nsqd behind it is up; else check N
 
 def nsqd_checks(nsq: NsqSettings) -> Iterator[Check]:
     """Greet every nsqd that is configured."""
-    if not nsq.nsqd:
+    if not nsq.nsqd and not nsq.lookupd:
         yield fail("nsqd", "no nsqd is configured", "set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
     for address in nsq.nsqd:
         yield _greeted(address, _PROXY)
@@ -40,7 +39,7 @@ def lookupd_checks(nsq: NsqSettings) -> Iterator[Check]:
             began = time.monotonic()
             found = nodes(lookupd)
             yield ok("nsqlookupd", f"{host_port(lookupd)} answers in {_ms(began)}, knows {len(found)} nsqd")
-            yield _topic(lookupd)
+            yield _topic(lookupd, nsq.task_topic)
             told |= dict.fromkeys(found)
         except LookupFailed as error:
             todo = "see whether the proxy and nsqlookupd are up; else check NSQLOOKUPD_ADDRESSES"
@@ -49,13 +48,13 @@ def lookupd_checks(nsq: NsqSettings) -> Iterator[Check]:
         yield _mapped(address, nsq)
 
 
-def _topic(lookupd: HostPort) -> Check:
-    found = look_up(lookupd, TASKS)
+def _topic(lookupd: HostPort, topic: str) -> Check:
+    found = look_up(lookupd, topic)
     if not found.known:
-        return ok("tasks", f"nobody has published to {TASKS} yet")
+        return ok("tasks", f"nobody has published to {topic} yet")
     if CHANNEL not in found.channels:
-        return ok("tasks", f"{TASKS} has no channel {CHANNEL} yet: the first worker makes it")
-    return ok("tasks", f"{TASKS} with channel {CHANNEL}, on {len(found.nsqds)} nsqd")
+        return ok("tasks", f"{topic} has no channel {CHANNEL} yet: the first worker makes it")
+    return ok("tasks", f"{topic} with channel {CHANNEL}, on {len(found.nsqds)} nsqd")
 
 
 def _mapped(told: HostPort, nsq: NsqSettings) -> Check:

@@ -12,7 +12,6 @@ from worker_glue.flow.hand import Call, Hand, Phase
 from worker_glue.flow.job_watch import JobWatch
 from worker_glue.flow.limits import Limits
 from worker_glue.flow.rules import CANCELLED, PAUSED
-from worker_glue.flow.settling import TASKS
 from worker_glue.flow.witness import Witness
 from worker_glue.ports import Publisher
 
@@ -106,7 +105,7 @@ class Heartbeat:
         if delivery.lost or delivery.id in self._copied or delivery.held_s < delivery.hold_max_s - 2 * margin_s:
             return
         try:
-            self._publisher.publish(TASKS, hand.task.body, self._limits.copy_delay_s)
+            self._publisher.publish(self._limits.topic, hand.task.body, self._limits.copy_delay_s)
         except PublishFailed as error:
             self._witness.event("copy.failed", path=hand.task.file_path, error=error.message)
             return

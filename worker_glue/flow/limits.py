@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+TASKS = "bulk_ocr_file_tasks"
 ROOM = 20
 """How many tasks of one worker wait under touch, beside those that are worked on (RULES section 6)."""
 
@@ -12,12 +13,13 @@ ROOM = 20
 class Limits(NamedTuple):
     """What the configuration says, and what it does not.
 
-    concurrency: OCR at a time. wait_for_source_s: how long a task waits for its file in all. exclusive, engine,
-    providers: as in [worker]. pass_on_*: of what this worker cannot do. tries: starts of OCR of one task that may fail.
+    topic: of the tasks, for copies. concurrency: OCR at a time. wait_for_source_s: how long a task waits for its file
+    in all. exclusive, engine, providers: as in [worker]. pass_on_*: of what this worker cannot do. tries: starts of OCR of one task that may fail.
     requeues: deliveries of one message after which a copy is published instead, since older workers give up after 5.
     """
 
     engine: str
+    topic: str = TASKS
     providers: Mapping[str, str] = {}
     concurrency: int = 1
     room: int = ROOM

@@ -16,9 +16,7 @@ from worker_glue.flow.witness import Witness
 from worker_glue.model import Kind, Outcome, Task
 from worker_glue.ports import Publisher, Saved, Store
 from worker_glue.tasks import entries
-from worker_glue.tasks.dead import dead_body
-
-TASKS, DEAD = "bulk_ocr_file_tasks", "bulk_ocr_file_tasks_dead"
+from worker_glue.tasks.dead import DEAD_TOPIC, dead_body
 
 
 class Worker(NamedTuple):
@@ -46,7 +44,7 @@ class Dead:
         """Send a task's message there; on return nsqd or the local store has it. Raises: StoreFailed, DiskFull."""
         dead = dead_body(body, reason, error, attempts, self.worker.host, self.worker.id, utc_now())
         try:
-            self._publisher.publish(DEAD, dead)
+            self._publisher.publish(DEAD_TOPIC, dead)
         except PublishFailed:
             self._store.bury(dead)
         self._witness.count("buried")

@@ -16,7 +16,7 @@ from worker_glue.flow.hand import Call, Hand, Phase
 from worker_glue.flow.heartbeat import Heartbeat
 from worker_glue.flow.job_watch import JobWatch
 from worker_glue.flow.limits import Limits
-from worker_glue.flow.settling import TASKS, Dead, Settling
+from worker_glue.flow.settling import Dead, Settling
 from worker_glue.flow.settling import Worker as Who
 from worker_glue.flow.witness import Witness
 from worker_glue.flow.working import Tools, Working
@@ -209,7 +209,7 @@ class Worker:
         """Publish the copy, then finish. Where nsqd does not take it, try until it has the message again anyway."""
         while not delivery.lost:
             try:
-                self._means.publisher.publish(TASKS, body, delay_s)
+                self._means.publisher.publish(self.limits.topic, body, delay_s)
             except PublishFailed as error:
                 self._witness.event("pass_on.failed", error=error.message)
                 if self._stopping:

@@ -15,7 +15,7 @@ from syncd.core.dialling import HostPort
 from syncd.core.errors import SyncdError
 from syncd.log import logger
 from worker_glue.flow import Limits, Means, Worker
-from worker_glue.flow.settling import DEAD, TASKS, utc_now
+from worker_glue.flow.settling import utc_now
 from worker_glue.health.beat import Beat
 from worker_glue.health.meter import meter
 from worker_glue.jobs.mongo import MongoJobs
@@ -33,7 +33,7 @@ from worker_glue.running.witness import Witnesses
 from worker_glue.store.delivery import Sender
 from worker_glue.store.sqlite import SqliteStore
 from worker_glue.tasks import entries
-from worker_glue.tasks.dead import dead_body
+from worker_glue.tasks.dead import DEAD_TOPIC, dead_body
 from worker_glue.tasks.spellings import aliases_of
 
 CHANNEL = "bulk_ocr_workers"
@@ -71,7 +71,7 @@ class Composed:
             self._jobs,
             self._producer,
             store_path(settings).with_suffix(".sender"),
-            dead_topic=DEAD,
+            dead_topic=DEAD_TOPIC,
             dead=partial(_dead, host, worker_id),
             shorter=lambda outcome: entries.too_large(outcome, host=host, now=utc_now()),
             say=self._witness.event,
@@ -92,7 +92,7 @@ class Composed:
         )
         self._control = Control(where, worker_id, self.worker.told, say=self._witness.trouble)
         self._consumer = Consumer(
-            TASKS,
+            settings.nsq.task_topic,
             CHANNEL,
             where,
             self.worker.take,
@@ -232,6 +232,7 @@ def _limits(settings: Settings) -> Limits:
     worker = settings.worker
     return Limits(
         engine=worker.engine,
+        topic=settings.nsq.task_topic,
         providers=worker.providers,
         exclusive=worker.exclusive,
         missing_grace_s=worker.missing_grace_s,
