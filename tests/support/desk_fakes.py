@@ -99,8 +99,7 @@ class FakePress:
         self.bodies: list[bytes] = []
         self.batches: list[int] = []
 
-    def publish_many(self, topic: str, bodies: Sequence[bytes]) -> None:
-        assert topic == "bulk_ocr_file_tasks"
+    def publish_many(self, bodies: Sequence[bytes]) -> None:
         if self.fail_after is not None and len(self.batches) >= self.fail_after:
             raise PublishFailed("nsqd is away")
         self.log.append("publish")

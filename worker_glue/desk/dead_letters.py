@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from syncd.core.errors import SyncdError
 from syncd.core.reasons import Reason
-from worker_glue.desk.ports import TASK_TOPIC, Board, Press
+from worker_glue.desk.ports import Board, Press
 from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.model import basename
 from worker_glue.tasks.dead import DeadTask, read_dead
@@ -88,7 +88,7 @@ def replay(letters: Iterable[Letter], press: Press, settled: Callable[[DeadTask]
             letter.requeue(0)
             kept += 1
             continue
-        press.publish_many(TASK_TOPIC, [dead.body])
+        press.publish_many([dead.body])
         letter.finish()
         published += 1
         in_vain += settled(dead)

@@ -6,9 +6,9 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from syncd.client.api import ApiClient, connect, from_environment
 from syncd.core.errors import ConfigError, SyncdError
@@ -93,14 +93,25 @@ def opened_board(settings: Settings, say: Say = warn) -> Iterator[MongoBoard]:
 
 
 @contextlib.contextmanager
-def opened_press(settings: Settings) -> Iterator[Producer]:
-    """Open nsqd to publish to; connected at the first message."""
+def opened_press(settings: Settings) -> Iterator[TaskPress]:
+    """Open nsqd to publish tasks to; connected at the first message."""
     if not settings.nsq.nsqd:
         raise ConfigError("no nsqd is configured to publish to", hint="set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
     from worker_glue.nsq import Producer
 
-    with Producer(settings.nsq.nsqd, name=NAME) as press:
-        yield press
+    with Producer(settings.nsq.nsqd, name=NAME) as producer:
+        yield TaskPress(producer, settings.nsq.task_topic)
+
+
+class TaskPress(NamedTuple):
+    """desk.ports.Press, on the topic of the tasks."""
+
+    producer: Producer
+    topic: str
+
+    def publish_many(self, bodies: Sequence[bytes]) -> None:
+        """Publish tasks. Raises: PublishFailed."""
+        self.producer.publish_many(self.topic, bodies)
 
 
 @contextlib.contextmanager

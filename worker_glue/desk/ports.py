@@ -10,8 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 from syncd.core.resolution import Resolution
 
-TASK_TOPIC = "bulk_ocr_file_tasks"
-
 Tell = Callable[[str, int, int], None]
 """Is told how far long work is: what is done, how many, of how many (0: not known)."""
 
@@ -132,7 +130,7 @@ class Board(Protocol):
 
 
 class Press(Protocol):
-    """Publishes to nsqd."""
+    """Publishes tasks to nsqd."""
 
-    def publish_many(self, topic: str, bodies: Sequence[bytes]) -> object:
+    def publish_many(self, bodies: Sequence[bytes]) -> object:
         """Return once nsqd has taken all of them (MPUB: all or none). Raises: PublishFailed."""

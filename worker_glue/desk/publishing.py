@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from syncd.core.errors import ConfigError, PublishFailed
-from worker_glue.desk.ports import TASK_TOPIC, Board, Line, Press, Tell, Wish, quiet
+from worker_glue.desk.ports import Board, Line, Press, Tell, Wish, quiet
 from worker_glue.tasks.parse import JOB_ID_MAX, new_task
 
 BATCH, BATCH_BYTES = 500, 1 << 20
@@ -72,7 +72,7 @@ def publish(job_id: str, lines: Sequence[Line], total: int, press: Press, tell: 
     bodies = (task_body(job_id, line, total) for line in lines)
     for batch in batches(bodies):
         try:
-            press.publish_many(TASK_TOPIC, batch)
+            press.publish_many(batch)
         except PublishFailed as error:
             raise Stopped(
                 f"job {job_id}: {done} of {len(lines)} tasks are published, then: {error.message}",

@@ -14,8 +14,9 @@ class Limits(NamedTuple):
     """What the configuration says, and what it does not.
 
     topic: of the tasks, for copies. concurrency: OCR at a time. wait_for_source_s: how long a task waits for its file
-    in all. exclusive, engine, providers: as in [worker]. pass_on_*: of what this worker cannot do. tries: starts of OCR of one task that may fail.
-    requeues: deliveries of one message after which a copy is published instead, since older workers give up after 5.
+    in all. exclusive, engine, providers: as in [worker]. pass_on_*: of what this worker cannot do. tries: starts of
+    OCR of one task that may fail. requeues: deliveries of one message after which a copy is published instead,
+    since older workers give up after 5.
     """
 
     engine: str
