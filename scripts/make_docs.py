@@ -51,8 +51,8 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   either is enough.
 - Checked already, but without effect until the parts that use them are there: `rate`, `fallback_sources` and
   `trust_checksums` of a mirror.
-- `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md)); `[worker]`
-  is for it.
+- `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
+  `[worker]` is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes
   and on SIGHUP; one that cannot be used is reported, and what was there before stays. A new `state_dir` needs a
   restart.
