@@ -249,11 +249,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def start_site(base: Path, *, kind: str = KINDS[-1], nsqd_options: Mapping[str, str] = {}) -> Iterator[Site]:
-    """Run the main server's programs until the block ends. kind: the MongoDB. The tasks' channel is there already."""
+def start_site(base: Path, *, mongo: MongoServer | None = None, nsqd_options: Mapping[str, str] = {}) -> Iterator[Site]:
+    """Run the main server's programs until the block ends. The tasks' channel is there already.
+
+    mongo: one that runs already; else mongod is started where there is one, else FerretDB.
+    """
     with contextlib.ExitStack() as stack:
         share = stack.enter_context(start_smbd(base))
-        mongo = stack.enter_context(start_mongo(kind, base))
+        mongo = mongo or stack.enter_context(start_mongo(KINDS[-1], base))
         lookupd = stack.enter_context(start_lookupd(base))
         nsqd = stack.enter_context(start_nsqd(base, lookupd=lookupd, broadcast=NOWHERE, options=nsqd_options))
         nsqd.make_channel(TOPIC, CHANNEL)
