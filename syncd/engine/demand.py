@@ -318,13 +318,22 @@ class _Session:
         except SyncdError as error:
             if error.scope is not Scope.FILE:
                 raise
-            self._demand.failed(path, error.reason, error.message)
+            self._unopened(path, error)
         else:
             ending = self._trail.follow(path) if self._ports.catalogue.record(path) is None else None
             if ending is None:
                 self._want(path, fingerprint, urgency)
             else:  # it can be opened so, but that is not how the server spells it
                 self._demand.settle(path, self._not_there(path, ending))
+
+    def _unopened(self, path: RelPath, error: SyncdError) -> None:
+        """Answer for a path that the server does not open: what no complete listing shows (a name with "?" in it, of
+        which SMB servers do not even say that it is not there) is missing, or known by another name only."""
+        ending = self._trail.follow(path, fresh=True) if error.reason is Reason.UNREADABLE else None
+        if ending is not None and ending.certain:
+            self._demand.settle(path, self._not_there(path, ending))
+        else:
+            self._demand.failed(path, error.reason, error.message)
 
     def _want(self, path: RelPath, fingerprint: Fingerprint, urgency: Urgency) -> None:
         if self._is_twin(path):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from syncd.app.wiring import rules_of
-from syncd.core.errors import SourceAuthFailed
-from syncd.core.model import RelPath, Wanted
+from syncd.core.errors import EntryUnreadable, SourceAuthFailed
+from syncd.core.model import Fingerprint, RelPath, Wanted
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.daemon.keeping import Keeping
@@ -116,6 +116,24 @@ def test_a_missing_file_is_looked_for_in_a_complete_listing(bench: Bench) -> Non
     assert found.listed_at
     assert found.near == ("M/a/3.jpg",)
     assert bench.ask("nowhere/x.jpg").state is State.MISSING
+
+
+def test_a_name_that_the_server_does_not_even_look_for_is_missing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = MemorySource.read
+
+    def as_samba(source: MemorySource, path: RelPath) -> Fingerprint:
+        if "?" in path:
+            raise EntryUnreadable(f"{path}: STATUS_OBJECT_NAME_INVALID")
+        return read(source, path)
+
+    monkeypatch.setattr(MemorySource, "read", as_samba)
+    found = bench.ask("a/why?.jpg")
+    assert (found.state, found.reason) == (State.MISSING, Reason.NOT_LISTED)
+    assert found.listed_at
+    bench.world.source.fault("a", Fault.INCOMPLETE)
+    assert bench.ask("a/why?.jpg").state is State.FETCHING, "only a complete listing says missing"
 
 
 def test_a_listing_that_breaks_off_does_not_say_missing(bench: Bench) -> None:
