@@ -229,6 +229,16 @@ def test_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "next: " in done.stderr
 
 
+@pytest.mark.parametrize("uri", ["mongodb://u:p@ss:w@mongodb-proxy/gvpocr", "mongodb-proxy:27017", "mongodb://"])
+def test_run_refuses_a_connection_string_that_no_driver_takes(tmp_path: Path, uri: str) -> None:
+    env = {"HOME": str(tmp_path), "NSQD_ADDRESS": "127.0.0.1:9", "MONGO_URI": uri, "SYNCD_CONFIG": ""}
+    done = worker_glue("run", env=env)
+    assert done.returncode == 2
+    assert "the MongoDB URI in $MONGO_URI cannot be used" in done.stderr
+    assert "next: " in done.stderr
+    assert "p@ss" not in done.stderr
+
+
 def test_run_refuses_odd_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--workers", "0"], ["--workers", "x"], ["--grace", "-1"], ["--metrics", "nowhere"]):
         assert main.main(["run", *argv]) == 2

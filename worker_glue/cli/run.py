@@ -20,6 +20,7 @@ from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
     from syncd.config import Settings
+    from syncd.config.secrets import Secret
     from worker_glue.running.ids import Claim
     from worker_glue.running.supervisor import Supervisor
 
@@ -130,14 +131,20 @@ def _check(settings: Settings) -> None:
             "no nsqd to read from: neither [nsq] nor NSQD_ADDRESS nor NSQLOOKUPD_ADDRESSES names one",
             hint="NSQD_ADDRESS=127.0.0.1:4150 worker-glue run",
         )
-    if not nsq.nsqd:
+    if settings.mongo.uri is not None:
+        _check_uri(settings.mongo.uri)
+
+
+def _check_uri(secret: Secret) -> None:
+    from syncd.core.mongo_uri import read
+
+    uri, troubles = read(secret.reveal())
+    fatal = [trouble for trouble in troubles if trouble.fatal]
+    if uri is None or fatal:
         raise ConfigError(
-            "no nsqd to publish to: workers pass tasks on, and need nsqd's address beside nsqlookupd's",
-            hint="set nsq.nsqd_tcp_address, or NSQD_ADDRESS",
+            f"the MongoDB URI in {secret.where} cannot be used: {'; '.join(each.seen for each in fatal)}",
+            hint="\n".join(each.todo for each in fatal),
         )
-    wrong = settings.mongo.uri.problem() if settings.mongo.uri is not None else ""
-    if wrong:
-        raise ConfigError(wrong)
 
 
 @contextlib.contextmanager
