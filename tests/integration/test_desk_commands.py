@@ -285,6 +285,8 @@ def test_stale_results(site: Site) -> None:
     assert (old.code, old.json["changed"]) == (3, 1)
     assert [each["file_path"] for each in old.json["stale"]] == [second.file_path]
     assert "worker-glue submit B/eng/b.PDF" in site("stale", "--job", job).out
+    unknown = site("stale", "--job", "nobodys")
+    assert (unknown.code, unknown.err) == (2, "error: there is no job nobodys\n  next: worker-glue job\n")
 
 
 def manifest(site: Site) -> list[dict[str, Any]]:

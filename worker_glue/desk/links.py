@@ -14,6 +14,7 @@ from syncd.client.api import ApiClient, connect, from_environment
 from syncd.core.errors import ConfigError, SyncdError
 from worker_glue.desk.board import MongoBoard, sources_here
 from worker_glue.desk.dead_letters import Unreadable
+from worker_glue.desk.jobs import standing_of
 from worker_glue.desk.listing import DaemonListing, LocalListing, ManifestListing, Together
 from worker_glue.desk.ports import Listing, SourceRow
 from worker_glue.running.settings import store_path
@@ -146,9 +147,14 @@ def _reach(where: Where) -> None:
 
 @contextlib.contextmanager
 def opened_sources(settings: Settings, job_id: str | None, say: Say = warn) -> Iterator[Iterable[SourceRow]]:
-    """Open what tells from which bytes results were made: MongoDB, else this host's own store."""
+    """Open what tells from which bytes results were made: MongoDB, else this host's own store.
+
+    Raises: ConfigError (there is no such job, among others).
+    """
     if settings.mongo.uri is not None:
         with opened_board(settings, say) as board:
+            if job_id is not None:
+                standing_of(job_id, board)
             yield board.sources(job_id)
         return
     from worker_glue.store.reading import Reading
