@@ -29,6 +29,7 @@ from worker_glue.running.absent import NoJobs
 from worker_glue.running.ids import run_folder
 from worker_glue.running.settings import store_path
 from worker_glue.running.stuck import Stuck
+from worker_glue.running.telling import tell
 from worker_glue.running.witness import Witnesses
 from worker_glue.store.delivery import Sender
 from worker_glue.store.sqlite import SqliteStore
@@ -37,8 +38,6 @@ from worker_glue.tasks.dead import DEAD_TOPIC, dead_body
 from worker_glue.tasks.spellings import aliases_of
 
 CHANNEL = "bulk_ocr_workers"
-TELL_EVERY_S = 30.0
-"""How often `sync_workers` is told of a worker."""
 JOIN_S = 5.0
 
 
@@ -64,7 +63,9 @@ class Composed:
             version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
         self._files = Resolver.from_settings(settings)
         self._store = SqliteStore(store_path(settings), worker_id=worker_id)
-        self._jobs, tell = _jobs(settings, host, lambda warning: self._witness.event("mongo.warning", warning=warning))
+        self._jobs, heartbeats = _jobs(
+            settings, host, lambda warning: self._witness.event("mongo.warning", warning=warning)
+        )
         self._producer = Producer(settings.nsq.nsqd or self._nsqds, name=worker_id)
         self._sender = Sender(
             self._store,
@@ -82,7 +83,7 @@ class Composed:
         self.worker = Worker(worker_id, host, means, _limits(settings), self._message_timeout_s)
         self._threads = [
             threading.Thread(target=self._sender.run, args=(self._stop,), name="sender", daemon=True),
-            threading.Thread(target=self._tell, args=(tell, worker_id), name="sync-workers", daemon=True),
+            threading.Thread(target=self._tell, args=(heartbeats, worker_id), name="sync-workers", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -148,13 +149,14 @@ class Composed:
         return 60.0 if self._consumer is None else self._consumer.message_timeout_s
 
     def _tell(self, heartbeats: Heartbeats | None, worker_id: str) -> None:
-        """Tell MongoDB how this worker is, for status pages on any machine; nothing waits for it."""
         if heartbeats is None:
             return
-        while not self._stop.is_set():
-            _quietly(lambda: heartbeats.beat(_document(self.beat)))
-            self._stop.wait(TELL_EVERY_S)
-        _quietly(lambda: heartbeats.gone(worker_id))
+        tell(
+            lambda: heartbeats.beat(_document(self.beat)),
+            lambda: heartbeats.gone(worker_id),
+            self._stop,
+            self._witness.event,
+        )
 
 
 class Engines:
@@ -200,14 +202,6 @@ def _beating(beat: Beat) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def _quietly(call: Callable[[], None]) -> None:
-    """Call; that MongoDB is away is told by others."""
-    try:
-        call()
-    except SyncdError:
-        return
 
 
 def _document(beat: Beat) -> dict[str, object]:
