@@ -181,6 +181,8 @@ def test_passed_on_is_the_same_task_and_says_since_when() -> None:
         renewed = read_task(passed_on(again, 5.0))
         assert isinstance(renewed, Task)
         assert renewed.passed_since == 5.0
+    for written in ("2026-07-04T06:13:20", "2026-07-04T06:13:20Z", "2026-07-04T08:13:20+02:00"):
+        assert task(passed_since=written).passed_since == 1_783_145_600.0
 
 
 def test_a_new_task_is_what_the_backend_would_send() -> None:

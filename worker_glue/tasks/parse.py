@@ -165,7 +165,9 @@ def _flag(value: object, name: str) -> bool:
 
 
 def _moment(value: object) -> float | None:
-    """Return a Unix time; None for anything else, since it is only we who write it."""
+    """Return a Unix time, which is what we write; a neighbour may write it as other times are, naive UTC. Else None."""
+    if isinstance(value, str):
+        value = _unix_time(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -173,6 +175,14 @@ def _moment(value: object) -> float | None:
     except OverflowError:
         return None
     return moment if math.isfinite(moment) and moment > 0 else None
+
+
+def _unix_time(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _shown(value: object) -> str:
