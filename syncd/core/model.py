@@ -163,9 +163,13 @@ class Held(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Fact: `path` is no longer held (retired, renamed away, found damaged or gone); announced as removed."""
+    """Fact: `path` is no longer held (retired, renamed away, found damaged or gone); announced as removed.
+
+    why: what happened to it here, where the source lists it still: then it is unheld for that reason, not unknown.
+    """
 
     path: RelPath
+    why: Reason | None = None
 
 
 Fact = Held | Dropped

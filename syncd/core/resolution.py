@@ -39,6 +39,9 @@ NOT_NOW = frozenset(
 )
 """Why a listed file is not held, where it is the source or the target that cannot be asked."""
 
+COMES_AGAIN = frozenset({Reason.LOST, Reason.LOCAL_CHANGED, Reason.DAMAGED, Reason.CHANGED})
+"""Why a listed file is not held any more, where it was, and is about to be fetched again."""
+
 _RANK = itemgetter(0)
 _VETOED = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store|Thumbs\.db)(?:/|$)")
 
@@ -240,7 +243,9 @@ def _not_held(candidate: Candidate, reason: Reason) -> Resolution:
         return candidate.answer(State.REFUSED, reason)
     if reason in NOT_NOW:
         return candidate.answer(State.UNAVAILABLE, reason, UNAVAILABLE_S)
-    return candidate.answer(State.FETCHING, reason, WAITS_S if reason is Reason.UNSETTLED else FAILED_S)
+    return candidate.answer(
+        State.FETCHING, reason, WAITS_S if reason is Reason.UNSETTLED or reason in COMES_AGAIN else FAILED_S
+    )
 
 
 # --- one text's readings ---------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from syncd.core.model import (
     Record,
     RelPath,
 )
+from syncd.core.reasons import Reason
 from syncd.engine.backlog import MAX_ATTEMPTS, Fetch
 from syncd.engine.report import Report
 from syncd.ports import Mirror, MirrorCatalogue, Staged
@@ -270,12 +271,12 @@ class Committer:
     def drop(self, gone: Sequence[RelPath]) -> None:
         """Say of held files that they are no longer held (lost or damaged here); announced as removed."""
         with self._writing:
-            self._commit([Dropped(path) for path in gone], [])
+            self._commit([Dropped(path, Reason.LOST) for path in gone], [])
 
-    def quarantine(self, path: RelPath, *, set_aside: bool) -> None:
+    def quarantine(self, path: RelPath, why: Reason, *, set_aside: bool) -> None:
         """Say of a held file that it is damaged or gone, and move what lies there to the trash."""
         with self._writing:
-            self._commit([Dropped(path)], [])
+            self._commit([Dropped(path, why)], [])
             if set_aside:
                 try:
                     self._mirror.set_aside(path, batch=self._batch)

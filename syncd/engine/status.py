@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from syncd.core.model import Unheld
 from syncd.core.reasons import MEANING, Reason, hint_for
+from syncd.core.resolution import COMES_AGAIN
 from syncd.ports import Totals
 
 REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) | {
@@ -16,7 +17,7 @@ REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) 
     Reason.LINK,
     Reason.SPECIAL_FILE,
 }
-WAITS = frozenset({Reason.UNSETTLED, Reason.ABSENT_ONCE})
+WAITS = frozenset({Reason.UNSETTLED, Reason.ABSENT_ONCE}) | COMES_AGAIN
 SHOWN_FAILURES = 1_000
 BEHIND_AT_LEAST_S = 1_800.0
 PAUSED_NOTE, FOR_EVER = "paused_until", "ever"
@@ -128,7 +129,7 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
     failures = [u for u in facts.unheld if u.reason not in REFUSALS and u.reason not in WAITS]
     refusals = [u for u in facts.unheld if u.reason in REFUSALS]
     state, message, hint = _state(facts, failures, now=now, daemon=daemon)
-    waiting = sum(1 for u in facts.unheld if u.reason is Reason.UNSETTLED)
+    waiting = sum(1 for u in facts.unheld if u.reason in WAITS)
     return MirrorStatus(
         name=facts.name,
         state=state,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import MirrorError, Scope
 from syncd.core.model import Held, Kind, Record, RelPath
+from syncd.core.reasons import Reason
 from syncd.engine.commit import Committer
 from syncd.ports import Mirror, MirrorCatalogue
 
@@ -83,5 +84,5 @@ class Tending:
             if digest == record.sha256:
                 self._committer.renew([Held(path, record.fingerprint, record.sha256, local, announce=False)])
                 return
-        self._committer.quarantine(path, set_aside=True)
+        self._committer.quarantine(path, Reason.LOCAL_CHANGED if here else Reason.LOST, set_aside=True)
         self._found.damaged.append(path)

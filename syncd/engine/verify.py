@@ -15,6 +15,7 @@ from syncd.core import paths
 from syncd.core.errors import EntryChanged, EntryGone, LocalIOError, MirrorError, Scope, SourceError
 from syncd.core.model import Held, Kind, Record, RelPath, Wanted
 from syncd.core.reasons import Reason
+from syncd.core.resolution import COMES_AGAIN
 from syncd.engine.backlog import Backlog, Fetch
 from syncd.engine.commit import Committer
 from syncd.engine.report import KEPT_DETAILS, Problem
@@ -113,7 +114,8 @@ class Verifier:
 
     def _drop(self, path: RelPath, reason: Reason, detail: str, *, set_aside: bool = True) -> None:
         self.result.note(path, reason, detail, dropped=True)
-        self._committer.quarantine(path, set_aside=set_aside)
+        why = reason if reason in COMES_AGAIN else Reason.LOST
+        self._committer.quarantine(path, why, set_aside=set_aside)
 
     # -- against the source
 

@@ -60,6 +60,7 @@ class Change:
         self._removed: list[Key] = []
         self._events: list[Row] = []
         self._buried: list[Row] = []
+        self._lost: list[Row] = []
 
     def apply(self, facts: Sequence[Fact]) -> None:
         """Write facts about distinct paths."""
@@ -128,6 +129,9 @@ class Change:
         generation = max(held.generation + 1, self._now_ms)
         self._announce(fact.path, _REMOVED, held.size, held.sha256, held.mtime_ns, generation)
         self._buried.append((self._mirror_id, fact.path, generation))
+        if fact.why is not None:
+            listed = held.size, int64(held.mtime_ns), 1, f"{self._at[:19]}Z"
+            self._lost.append((self._mirror_id, fact.path, fact.why.value, "", *listed, self._run_id))
         self._removed.append(place)
         self._files -= 1
         self._bytes -= held.size
@@ -144,12 +148,14 @@ class Change:
         write_batches(db, "INSERT OR REPLACE INTO records VALUES {}", self._records)
         write_batches(db, "INSERT INTO outbox VALUES {}", self._events)
         write_batches(db, "INSERT OR REPLACE INTO tombstones VALUES {}", self._buried)
+        write_batches(db, "INSERT OR REPLACE INTO unheld VALUES {}", self._lost)
         held = [fact.path for fact in facts if isinstance(fact, Held)]
         self._forget("unheld", self._unheld, held)
         self._forget("partials", self._partials, held)
         self._forget("approvals", self._approvals, [fact.path for fact in facts])
         self._tombstones = self._tombstones or bool(self._buried)
-        for rows in (self._records, self._removed, self._events, self._buried):
+        self._unheld = self._unheld or bool(self._lost)
+        for rows in (self._records, self._removed, self._events, self._buried, self._lost):
             rows.clear()
 
     def _forget(self, table: str, occupied: bool, paths: list[RelPath]) -> None:

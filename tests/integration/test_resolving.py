@@ -195,3 +195,16 @@ def test_below_a_folder_that_was_not_listed_nothing_is_missing(desk: Desk, fault
     desk.run()
     assert desk.resolver.resolve("M/new/b.pdf").state is state
     assert desk.resolver.resolve("M/eng/x.pdf").state is State.READY
+
+
+def test_what_was_found_damaged_is_on_its_way_and_not_missing(desk: Desk) -> None:
+    (desk.world.target / "eng/x.pdf").write_bytes(b"bad")
+    (desk.world.target / "top.pdf").unlink()
+    desk.keeping.verify_all(1.0, against_source=False, against_checksums=False, show=None)
+    assert told(desk.resolver.resolve("M/eng/x.pdf")) == (State.FETCHING, Reason.DAMAGED)
+    assert told(desk.resolver.resolve("M/top.pdf")) == (State.FETCHING, Reason.LOST)
+    desk.world.source.remove("top.pdf")
+    desk.run()
+    assert desk.resolver.resolve("M/eng/x.pdf").state is State.READY
+    desk.run()
+    assert told(desk.resolver.resolve("M/top.pdf")) == (State.MISSING, Reason.NOT_LISTED)

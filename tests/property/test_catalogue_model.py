@@ -28,7 +28,8 @@ DIGESTS = st.sampled_from([digest(text) for text in "xyz"])
 HELD = st.builds(
     Held, PATHS, FINGERPRINTS, DIGESTS, st.builds(LocalStat, IDS, st.integers(0, 3), st.integers(0, 3)), st.booleans()
 )
-FACTS = st.lists(HELD | st.builds(Dropped, PATHS), max_size=12)
+DROPPED = st.builds(Dropped, PATHS, st.none() | st.just(Reason.LOST))
+FACTS = st.lists(HELD | DROPPED, max_size=12)
 CLOCK = st.integers(0, 50).map(lambda ms: 1_767_225_600_000 + ms)  # the days of finish(): no tombstone is old
 
 
@@ -74,6 +75,8 @@ class CatalogueModel(RuleBasedStateMachine):
             if old is not None:
                 del self.records[fact.path]
                 self.announce("removed", fact.path, generation, old.sha256)
+                if fact.why is not None:
+                    self.unheld[fact.path] = (fact.why, 1)
             return
         if old is not None and not fact.announce and old.sha256 == fact.sha256:
             generation = old.generation
