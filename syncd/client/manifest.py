@@ -7,7 +7,6 @@ know is UNAVAILABLE (nobody can be asked), never missing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -16,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.client.below import Opened, open_below, reason_of, signature_of
+from syncd.client.below import open_below, reason_of
+from syncd.client.digests import Digests
 from syncd.client.verified import Verified
 from syncd.core.filters import Filters
 from syncd.core.model import Record, RelPath, Unheld
@@ -35,14 +35,8 @@ from syncd.core.resolution import (
 from syncd.core.spelling import Spellings, SpellingTable, variants
 
 MANIFEST = ".syncd/manifest.jsonl"
-VERDICTS_MAX = 100_000
-_PIECE = 1 << 20
 _LINES_AT_ONCE = 4_096
-_AGED_S = 2.0
-"""A file changed less long ago may change again without its stat showing it: its verdict is not kept."""
 _CANNOT_TELL = "let the daemon be asked: set SYNCD_API (and SYNCD_API_TOKEN_FILE)"
-
-Signature = tuple[int, int, int, int, int]
 
 
 class MountedMirror(NamedTuple):
@@ -66,7 +60,7 @@ class ManifestFiles:
         self._mirrors = {mirror.name: mirror for mirror in mirrors}
         self._manifests = {mirror.name: _Manifest(mirror.root) for mirror in mirrors}
         self._table = SpellingTable([mirror.spellings for mirror in mirrors])
-        self._verdicts: dict[Signature, str] = {}
+        self._digests = Digests()
 
     def resolve(self, spelled: str) -> Resolution:
         """Say what a spelling means and how it is. The first time, a file is read to its end."""
@@ -109,7 +103,7 @@ class ManifestFiles:
         except OSError as error:
             return found.answer(State.FETCHING, reason_of(error), UNVERIFIED_S)
         try:
-            if look.record is not None and self._digest(opened, look.record.size) == look.record.sha256:
+            if look.record is not None and self._digests.of(opened, look.record.size) == look.record.sha256:
                 return Verified(opened.descriptor, ready(found, self._mirrors[mirror].root))
         except OSError as error:
             os.close(opened.descriptor)
@@ -119,34 +113,6 @@ class ManifestFiles:
             raise
         os.close(opened.descriptor)
         return found.answer(State.FETCHING, Reason.LOCAL_CHANGED, UNVERIFIED_S)
-
-    def _digest(self, opened: Opened, size: int) -> str | None:
-        """Return an open file's SHA-256; None where it has another size, or changes while it is read."""
-        descriptor, status = opened
-        if status.st_size != size:
-            return None
-        signature = signature_of(status)
-        known = self._verdicts.get(signature)
-        if known is not None:
-            return known
-        aged = time.time() - max(status.st_ctime, status.st_mtime) > _AGED_S
-        digest = _hash(descriptor)
-        if signature_of(os.fstat(descriptor)) != signature:
-            return None
-        if aged:
-            if len(self._verdicts) >= VERDICTS_MAX:
-                self._verdicts.clear()
-            self._verdicts[signature] = digest
-        return digest
-
-
-def _hash(descriptor: int) -> str:
-    digest, offset = hashlib.sha256(), 0
-    while piece := os.pread(descriptor, _PIECE, offset):
-        digest.update(piece)
-        offset += len(piece)
-        time.sleep(0)  # under gevent the others run meanwhile
-    return digest.hexdigest()
 
 
 # --- what core.resolution asks ---------------------------------------------------------------------------------------

@@ -319,6 +319,14 @@ def test_what_the_daemon_holds_and_is_not_to_be_seen_here(served: Served, tmp_pa
         found = files.resolve("Bhushanji/there.pdf")
         assert found.state is State.UNAVAILABLE
         assert "mount the target of Bhushanji" in found.hint
+        (tmp_path / "there.pdf").write_bytes(b"%PDX")
+        found = files.resolve("Bhushanji/there.pdf")
+        assert found.state is State.UNAVAILABLE, "of the same size, and other bytes: another folder, or an older copy"
+        assert "other bytes" in found.hint
+        pin = tmp_path / ".syncd/pins/lease-2/there.pdf"
+        pin.parent.mkdir(parents=True)
+        pin.write_bytes(b"%PDX")
+        assert isinstance(files.hold("Bhushanji/there.pdf"), Resolution)
         (tmp_path / "there.pdf").unlink()
         (tmp_path / "elsewhere").write_bytes(b"%PDF")
         (tmp_path / "there.pdf").symlink_to(tmp_path / "elsewhere")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from syncd.client.address import Address, SocketAddress
 from syncd.client.verified import LocalFiles
 from syncd.core.errors import SyncdError
 from worker_glue.resolver.copies import Copies
@@ -74,7 +75,7 @@ class _Generation:
 
     def __init__(self, where: Where) -> None:
         self.troubles = where.troubles
-        self.daemon = DaemonFiles(where.address, Mounts(where.mounts)) if where.address is not None else None
+        self.daemon = None if where.address is None else _daemon(where.address, where.mounts)
         settings, mounts = where.settings, where.mounts
         self.local: list[_Slot] = []
         if settings is not None and settings.mirrors:
@@ -124,6 +125,10 @@ class _Slot:
             made, self._made = self._made, None
         if made is not None:
             made.close()
+
+
+def _daemon(address: Address, mounts: Mapping[str, str]) -> DaemonFiles:
+    return DaemonFiles(address, Mounts(mounts, here=isinstance(address, SocketAddress)))
 
 
 def _catalogue(settings: Settings) -> LocalFiles:
