@@ -282,6 +282,15 @@ def test_a_paused_job_waits_under_touch_and_goes_on() -> None:
         assert len(desk.entries("job", Kind.RESULT)) == 1
 
 
+@pytest.mark.parametrize(("room", "hold_max_s"), [(0, 900.0), (5, 0.4)])
+def test_time_in_a_paused_job_is_no_waiting_for_the_file(room: int, hold_max_s: float) -> None:
+    with Desk(room=room) as desk:
+        desk.job("job", 1, status="paused")
+        body = json.dumps({"job_id": "job", "file_path": "B/x.jpg", "file_index": 0}).encode()
+        assert desk.deliver(FakeDelivery(body, hold_max_s=hold_max_s)).wait() == ("finish", 0)
+        assert [copy for copy, _ in desk.passed()] == [json.loads(body)]
+
+
 @pytest.mark.parametrize("phase", ["before", "during", "paused"])
 def test_a_cancelled_job_is_left_alone(phase: str) -> None:
     with Desk() as desk:

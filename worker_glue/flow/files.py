@@ -40,11 +40,16 @@ class Room:
         self.waiting = 0
 
     @contextmanager
-    def place(self, hand: Hand, full_delay_s: float) -> Iterator[None]:
-        """Wait in here; where there is no room, the task is passed on for a short while."""
+    def place(self, hand: Hand, full_delay_s: float, *, paused: bool = False) -> Iterator[None]:
+        """Wait in here; where there is no room, the task is passed on for a short while.
+
+        paused: it waits for its job, which is not counted as waiting for its file.
+        """
         with self._lock:
             if self.waiting >= self._size:
-                body = rules.with_waiting_since(hand.task.body, rules.waiting_since(hand.task.body) or time.time())
+                body = hand.task.body
+                if not paused:
+                    body = rules.with_waiting_since(body, rules.waiting_since(body) or time.time())
                 raise Ended(PassOn(body, full_delay_s * random.uniform(0.8, 1.2)))  # noqa: S311  (spreads load)
             self.waiting += 1
         before, hand.phase = hand.phase, Phase.WAITING

@@ -131,14 +131,14 @@ class Working:
         if status is not None:
             self._obey(hand, status)
 
-    def _hold_time(self, hand: Hand) -> None:
+    def _hold_time(self, hand: Hand, *, paused: bool = False) -> None:
         """Pass a task on before nsqd takes it back in spite of touches (max-msg-timeout)."""
         delivery = hand.delivery
         if delivery.lost:
             raise Ended(Abandon())
         if delivery.held_s > delivery.hold_max_s - min(self._limits.hold_margin_s, delivery.hold_max_s / 4):
             body = hand.task.body
-            if hand.phase is Phase.WAITING:
+            if hand.phase is Phase.WAITING and not paused:
                 body = with_waiting_since(body, waiting_since(body) or hand.since)
             raise Ended(PassOn(body, self._limits.room_full_delay_s))
 
@@ -152,7 +152,7 @@ class Working:
         if hand.phase is Phase.WAITING:
             self._pause(hand)
             return
-        with self._tools.room.place(hand, self._limits.pass_on_delay_s):
+        with self._tools.room.place(hand, self._limits.pass_on_delay_s, paused=True):
             self._pause(hand)
 
     def _pause(self, hand: Hand) -> None:
@@ -160,7 +160,7 @@ class Working:
             hand.sleep(self._limits.status_every_s)
             if hand.take_call() is Call.STOPPING:
                 raise Ended(GiveBack(0))
-            self._hold_time(hand)
+            self._hold_time(hand, paused=True)
             status = self._tools.jobs.refresh(hand.task.job_id)
             if status == CANCELLED:
                 self._tools.witness.count("cancelled")
