@@ -29,6 +29,8 @@ JOB_ID = "6f0c1a52-0d1f-4f0e-9f3e-1d2c3b4a5968"
 NOW = datetime(2026, 2, 1, 10, 0, 0, 125000, tzinfo=UTC)
 TEXT = "These are some thirty words of a letter, in English or in Hindi, as a page has them. " * 4
 PATIENCE = Patience(connect_s=30.0, call_s=300.0)
+HEARTBEAT_BYTES = 1_000
+"""What the driver's own question, once a minute, may add to one point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class Curve:
 
     @property
     def reached(self) -> bool:
-        """Whether the bytes are the same at each point."""
-        return len({each.bytes for each in self.points}) == 1
+        """Whether the bytes are the same at each point, but for what the driver asks the server once a minute."""
+        found = [sum(each.bytes) for each in self.points]
+        return max(found) - min(found) <= HEARTBEAT_BYTES
 
     def as_json(self) -> dict[str, Any]:
         columns = ("number", "look_sent", "look_received", "save_sent", "save_received")

