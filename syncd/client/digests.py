@@ -23,7 +23,7 @@ class Digests:
         self._kept: dict[Signature, str] = {}
 
     def of(self, opened: Opened, size: int) -> str | None:
-        """Return an open file's SHA-256; None where it has another size, or changes while it is read. Raises OSError."""
+        """Return an open file's SHA-256; None where its size is not this, or it changes meanwhile. Raises OSError."""
         descriptor, status = opened
         if status.st_size != size:
             return None
