@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from tests.support.daemon import Host, put
 from tests.support.world import World
 from worker_glue.errors import FileNotReady
 from worker_glue.resolver import Resolver, copies, ways
+from worker_glue.resolver import daemon as daemon_way
 from worker_glue.resolver.holds import CopyHold, DaemonHold
 
 ROOT = Path(__file__).parents[2]
@@ -379,6 +382,21 @@ def test_a_daemon_that_is_busy_or_full_says_so(served: Served, tmp_path: Path) -
         assert (found.state, found.reason, found.hint) == (State.UNAVAILABLE, Reason.DISK_FULL, "free some space")
 
 
+def test_a_daemon_that_hangs_is_waited_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_way, "TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as listening, Resolver(world.config, env={}) as files:
+        (world.state / "run").mkdir(exist_ok=True)
+        listening.bind(str(world.state / "run/syncd.sock"))
+        listening.listen()
+        assert files.resolve("M/top.pdf").state is State.READY
+        time.sleep(daemon_way.QUIET_S + 0.1)
+        assert files.resolve("M/top.pdf").state is State.READY
+        listening.settimeout(0)
+        listening.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
 # --- copies
 
 
@@ -420,6 +438,24 @@ def test_copies_are_private_and_what_a_killed_process_left_goes(
 
 
 # --- processes, threads, greenlets
+
+
+def test_threads_that_begin_together_share_what_they_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ways.Ways] = []
+    begin = ways.Ways.__init__
+
+    def slowly(self: ways.Ways, *args: Any) -> None:
+        begin(self, *args)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(ways.Ways, "__init__", slowly)
+    with Resolver(world.config, env={}) as files:
+        threads = [threading.Thread(target=lambda: made.append(files._ways)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(map(id, made))) == 1
 
 
 def test_a_child_process_has_connections_and_copies_of_its_own(world: World) -> None:

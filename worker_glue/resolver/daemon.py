@@ -17,8 +17,10 @@ from syncd.core.resolution import UNAVAILABLE_S, UNVERIFIED_S, Resolution, State
 from worker_glue.resolver.holds import DaemonHold
 from worker_glue.resolver.mounts import Mounts, elsewhere
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 5.0
 QUIET_S = 1.0
+HANGS_S = 10.0
+"""How long others are asked after it did not answer in time: each attempt costs TIMEOUT_S."""
 TTL_MIN_S, TTL_MAX_S = 1.0, 3600.0
 SLICE_S = 60.0
 """How long one request to ensure a file lasts: a daemon that was started anew is asked again soon."""
@@ -42,7 +44,8 @@ class DaemonFiles:
 
     def failed(self, error: SyncdError) -> SyncdError:
         """Note that it did not answer, or could not; returns why."""
-        self._quiet_until = time.monotonic() + QUIET_S
+        hangs = isinstance(error.__cause__, TimeoutError)
+        self._quiet_until = time.monotonic() + (HANGS_S if hangs else QUIET_S)
         return error
 
     def resolve(self, spelled: str) -> Resolution:

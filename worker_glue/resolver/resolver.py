@@ -42,7 +42,7 @@ class Resolver(Forms):
     def __init__(self, config: Path | str | None = None, *, env: Mapping[str, str] | None = None) -> None:
         self._config = None if config is None else Path(config)
         self._env = env
-        self._own: tuple[Ways, Prefetch] | None = None
+        self._own: dict[int, tuple[Ways, Prefetch]] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings, env: Mapping[str, str] | None = None) -> Self:
@@ -64,25 +64,21 @@ class Resolver(Forms):
 
     def close(self) -> None:
         """Let connections and handles go, and what prefetch() still wanted; a later call begins anew."""
-        own, self._own = self._own, None
-        if own is None:
-            return
-        if own[0].pid != os.getpid():
-            _left_by_parents.append(own)
-            return
-        own[1].close()
-        own[0].close()
+        own = self._own.pop(os.getpid(), None)
+        _left_by_parents.extend(self._own.values())
+        self._own.clear()
+        if own is not None:
+            own[1].close()
+            own[0].close()
 
     # -- one process
 
     @property
     def _mine(self) -> tuple[Ways, Prefetch]:
-        own = self._own
-        if own is None or own[0].pid != os.getpid():
-            if own is not None:
-                _left_by_parents.append(own)
-            own = Ways(self._config, os.environ if self._env is None else self._env), Prefetch()
-            self._own = own
+        own = self._own.get(os.getpid())
+        if own is None:
+            made = Ways(self._config, os.environ if self._env is None else self._env), Prefetch()
+            own = self._own.setdefault(os.getpid(), made)  # one call: threads get the same
         return own
 
     @property
