@@ -32,10 +32,11 @@ class Failure(Exception):
 
 
 class Room:
-    """Counts the tasks that wait, so that those that are ready always find a message slot."""
+    """Counts the tasks that wait, so that those that are ready always find a message slot. changed: told the count."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, changed: Callable[[int], None] = lambda _: None) -> None:
         self._size = size
+        self._changed = changed
         self._lock = threading.Lock()
         self.waiting = 0
 
@@ -52,6 +53,7 @@ class Room:
                     body = rules.with_waiting_since(body, rules.waiting_since(body) or time.time())
                 raise Ended(PassOn(body, full_delay_s * random.uniform(0.8, 1.2)))  # noqa: S311  (spreads load)
             self.waiting += 1
+            self._changed(self.waiting)
         before, hand.phase = hand.phase, Phase.WAITING
         try:
             yield
@@ -59,6 +61,7 @@ class Room:
             hand.phase = before
             with self._lock:
                 self.waiting -= 1
+                self._changed(self.waiting)
 
 
 class FileWait:

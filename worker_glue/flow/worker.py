@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from syncd.core.errors import DiskFull, PublishFailed, SyncdError
 from worker_glue.errors import StoreFailed
+from worker_glue.flow.appetite import Appetite
 from worker_glue.flow.endings import Abandon, Ending, Finish, GiveBack, PassOn, gentle
 from worker_glue.flow.files import Room
 from worker_glue.flow.hand import Call, Hand, Phase
@@ -54,7 +55,8 @@ class Worker:
         who = Who(worker_id, host)
         self._dead = Dead(means.publisher, means.store, who, means.witness)
         self._settling = Settling(means.store, self.jobs, self._dead, limits, means.witness, means.nudge)
-        self._room = Room(limits.room)
+        self.appetite = Appetite(limits)
+        self._room = Room(limits.room, self.appetite.waiting)
         slots = threading.Semaphore(limits.concurrency)
         tools = Tools(
             who,
@@ -65,6 +67,7 @@ class Worker:
             self._settling,
             self._dead,
             self._room,
+            self.appetite,
             slots,
             limits,
             means.witness,

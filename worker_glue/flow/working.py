@@ -15,6 +15,7 @@ from typing import NamedTuple
 from syncd.core.errors import DiskFull, SyncdError
 from syncd.core.resolution import Resolution
 from worker_glue.errors import OcrFailed, OcrRefused, OcrStopped, StoreFailed
+from worker_glue.flow.appetite import Appetite
 from worker_glue.flow.endings import Abandon, Ended, Ending, Finish, GiveBack, PassOn
 from worker_glue.flow.files import Failure, FileWait, Room
 from worker_glue.flow.hand import Call, Hand, Phase
@@ -48,6 +49,7 @@ class Tools(NamedTuple):
     settling: Settling
     dead: Dead
     room: Room
+    appetite: Appetite
     slots: threading.Semaphore
     limits: Limits
     witness: Witness
@@ -188,10 +190,12 @@ class Working:
             if hand.interrupted.is_set() or hand.delivery.lost:
                 self.check(hand)
             self._hold_time(hand)
+        began = time.monotonic()
         try:
             return self._leased(hand, engine)
         finally:
             self._tools.slots.release()
+            self._tools.appetite.worked(time.monotonic() - began)
 
     def _leased(self, hand: Hand, engine: str) -> Ending:
         if hand.interrupted.is_set():

@@ -97,10 +97,11 @@ class Composed:
             CHANNEL,
             where,
             self.worker.take,
-            in_flight=self.worker.limits.in_flight,
+            in_flight=self.worker.appetite.messages,
             name=worker_id,
             say=self._witness.trouble,
         )
+        self.worker.appetite.begin(self._consumer.set_in_flight)
         self._witness.event("worker.up", engine=recognizer.engine, version=version)
 
     @property
