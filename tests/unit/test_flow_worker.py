@@ -390,6 +390,23 @@ def test_stopping_gives_back_what_waits_and_lets_what_is_read_come_to_its_end() 
         assert len(desk.entries("job", Kind.RESULT)) == 1
 
 
+def test_stopping_does_not_wait_for_answers_and_costs_an_often_delivered_message_nothing() -> None:
+    answered = threading.Event()
+    with Desk() as desk:
+        desk.job("job", 2)
+        desk.files.states.update({"B/a.jpg": State.FETCHING, "B/b.jpg": State.FETCHING})
+        desk.files.ensure = lambda path, timeout_s: answered.wait(20) and desk.files.resolve(path)  # type: ignore[method-assign]
+        body = json.dumps({"job_id": "job", "file_path": "B/b.jpg", "file_index": 1}).encode()
+        first, often = desk.give("B/a.jpg"), desk.deliver(FakeDelivery(body, attempts=4))
+        until(lambda: desk.worker.describe()["waiting"] == 2)
+        desk.worker.stop(5)
+        assert first.ended == ("requeue", 0)
+        assert often.ended == ("finish", 0) and len(desk.passed()) == 1
+        answered.set()
+        time.sleep(0.1)
+        assert len(desk.passed()) == 1
+
+
 def test_stopping_gives_back_what_does_not_come_to_its_end_in_time() -> None:
     with Desk() as desk:
         desk.job("job", 1)

@@ -65,11 +65,11 @@ class Hand:
             self._delivery = delivery
             return True
 
-    def end(self) -> Delivery:
-        """Return the message to be ended; from now on no other is adopted."""
+    def end(self) -> Delivery | None:
+        """Return the message to be ended, once; from now on no other is adopted."""
         with self._lock:
-            self._ended = True
-            return self._delivery
+            ended, self._ended = self._ended, True
+            return None if ended else self._delivery
 
     # --- interruptions
 

@@ -25,6 +25,9 @@ from worker_glue.model import Task
 from worker_glue.ports import Delivery, Files, Jobs, Publisher, Recognizer, Store
 from worker_glue.tasks.parse import Malformed, read_task
 
+PROMPT_S, STOP_OCR_S = 1.0, 3.0
+"""At the end of a worker: for what only waits to go back by itself, and for OCR to be stopped."""
+
 
 class Means(NamedTuple):
     """What a worker works with. recognizer: gives an engine's, by name. nudge: wakes whoever sends what is owed."""
@@ -106,13 +109,17 @@ class Worker:
         The consumer is not to deliver any more by then.
         """
         self._stopping = True
-        for hand in self.hands():
-            if hand.phase not in (Phase.OCR, Phase.SAVING):
-                hand.call(Call.STOPPING)
-        if not self._empty_within(grace_s):
+        for hand in self._idle():
+            hand.call(Call.STOPPING)
+        if not self._empty_within(min(grace_s, PROMPT_S)):
+            for hand in self._idle():  # asked for a file, or for a job, and not answered yet
+                self._end_hand(hand, GiveBack(0))
+        if not self._empty_within(max(0.0, grace_s - PROMPT_S)):
             for hand in self.hands():
                 hand.call(Call.STOPPING)
-            self._empty_within(min(grace_s, 3.0))
+            self._empty_within(min(grace_s, STOP_OCR_S))
+            for hand in self.hands():
+                self._end_hand(hand, GiveBack(0))
         self.heartbeat.stop()
         for _ in self._threads:
             self._arrived.put(None)
@@ -161,8 +168,7 @@ class Worker:
             return
         hand = self._claim(delivery, read)
         if isinstance(hand, Hand):
-            ending = self._working.work(hand)
-            self._end(self._unclaim(hand), ending, read.body)
+            self._end_hand(hand, self._working.work(hand))
         else:
             self._end(delivery, hand, read.body)
 
@@ -178,11 +184,19 @@ class Worker:
                 return Abandon()
         return PassOn(task.body, self.limits.owed_delay_s)
 
-    def _unclaim(self, hand: Hand) -> Delivery:
+    def _idle(self) -> list[Hand]:
+        """Return the tasks that nothing is lost of when they go back now."""
+        return [hand for hand in self.hands() if hand.phase not in (Phase.OCR, Phase.SAVING)]
+
+    def _end_hand(self, hand: Hand, ending: Ending) -> None:
+        """End a task's message, unless that was done before."""
         with self._lock:
-            del self._hands[hand.task.key]
+            if self._hands.get(hand.task.key) is hand:
+                del self._hands[hand.task.key]
             self._lock.notify_all()
-            return hand.end()
+            delivery = hand.end()
+        if delivery is not None:
+            self._end(delivery, ending, hand.task.body)
 
     def _malformed(self, delivery: Delivery, read: Malformed) -> None:
         self._witness.count("malformed")
