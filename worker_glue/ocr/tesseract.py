@@ -21,6 +21,7 @@ from worker_glue.ocr.tables import Table, path, whole
 
 PSM, PSM_HANDWRITING, OEM = 3, 6, 3
 _ASK_TIMEOUT_S = 20.0
+_ASK_TRIES = 3
 _SAID_BYTES = 2048
 _NAME = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)?", re.ASCII)
 _WORD_LEVEL = "5"
@@ -133,6 +134,19 @@ class Tesseract(Engine):
         return frozenset(line.strip() for line in lines if _NAME.fullmatch(line.strip()))
 
     def _ask(self, *arguments: str) -> str:
+        """Return what the program says. Killed, it is asked again: an exhausted machine is no wrong configuration."""
+        for _ in range(_ASK_TRIES):
+            code, said = self._asked(*arguments)
+            if code >= 0:
+                break
+        if code:
+            last = (said.strip().splitlines() or [f"exit {code}"])[-1][:200]
+            raise ConfigError(
+                f"{self._program} {arguments[0]} failed: {last}", hint=f"try it: {self._program} --version"
+            )
+        return said
+
+    def _asked(self, *arguments: str) -> tuple[int, str]:
         try:
             done = subprocess.run(
                 [self._program, *arguments],
@@ -141,13 +155,7 @@ class Tesseract(Engine):
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ConfigError(f"{self._program} cannot be asked {arguments[0]}: {type(error).__name__}") from error
-        said = done.stdout.decode("utf-8", "replace")
-        if done.returncode:
-            last = (said.strip().splitlines() or [f"exit {done.returncode}"])[-1][:200]
-            raise ConfigError(
-                f"{self._program} {arguments[0]} failed: {last}", hint=f"try it: {self._program} --version"
-            )
-        return said
+        return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def _psm(value: object) -> int:
