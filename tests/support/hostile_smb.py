@@ -143,7 +143,9 @@ class HostileServer:
 
     def _answer(self, sock: socket.socket, frame: bytes, opens: dict[bytes, _Open]) -> None:
         if self.quirks.sealed:
-            frame = bytes(Sealer(2, KEY, KEY, SESSION).open(memoryview(frame)))
+            room, plain = bytearray(frame) + bytes(16), bytearray(len(frame))
+            opened = Sealer(2, KEY, KEY, SESSION).open(memoryview(room), 0, len(frame), memoryview(plain))
+            frame = bytes(plain[:opened])
         messages: list[tuple[Request, Reply]] = []
         handle, failed, at, following = b"", 0, 0, 1
         while following:

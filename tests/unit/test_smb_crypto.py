@@ -104,20 +104,47 @@ def test_sealed_messages_are_what_another_implementation_reads(cipher: int) -> N
     assert other.decrypt_and_verify(sealed[52:], sealed[4:20]) == message
 
 
+def opened(sealer: crypto.Sealer, frame: bytes | bytearray) -> bytes:
+    buffer, plain = memoryview(bytearray(frame) + bytes(crypto.TAG_SIZE)), memoryview(bytearray(len(frame)))
+    return bytes(plain[: sealer.open(buffer, 0, len(frame), plain)])
+
+
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_sealed_replies_are_opened_only_when_untouched(cipher: int) -> None:
     key = os.urandom(CIPHERS[cipher][0])
     sealed = crypto.Sealer(cipher, key, key, 5).seal(b"a reply of the server")
     opener = crypto.Sealer(cipher, key, key, 5)
-    assert bytes(opener.open(memoryview(sealed))) == b"a reply of the server"
+    assert opened(opener, sealed) == b"a reply of the server"
     for at in range(4, len(sealed)):
         bad = bytearray(sealed)
         bad[at] ^= 0x40
         with pytest.raises(ProtocolError):
-            opener.open(memoryview(bad))
+            opened(opener, bad)
     for cut in (0, 4, 51, 52, len(sealed) - 1):
         with pytest.raises(ProtocolError):
-            opener.open(memoryview(sealed[:cut]))
+            opened(opener, sealed[:cut])
+
+
+def test_a_frame_is_opened_where_it_lies_and_its_neighbours_stay_as_they_are() -> None:
+    key = os.urandom(16)
+    sealed = crypto.Sealer(crypto.AES_128_GCM, key, key, 5).seal(b"a reply")
+    buffer = bytearray(b"before" + sealed + b"the next frame begins here")
+    plain = memoryview(bytearray(64))
+    size = crypto.Sealer(crypto.AES_128_GCM, key, key, 5).open(memoryview(buffer), 6, 6 + len(sealed), plain)
+    assert bytes(plain[:size]) == b"a reply"
+    assert buffer == b"before" + sealed + b"the next frame begins here"
+
+
+def test_without_decrypt_into_the_text_is_copied() -> None:
+    class Older:
+        def __init__(self, key: bytes) -> None:
+            self.decrypt = crypto.AESGCM(key).decrypt
+
+    key, nonce = os.urandom(16), os.urandom(12)
+    sealed = crypto.AESGCM(key).encrypt(nonce, b"a reply", b"rest")
+    plain = memoryview(bytearray(7))
+    crypto._decrypt_into(Older(key))(nonce, memoryview(sealed), memoryview(b"rest"), plain)  # type: ignore[arg-type]
+    assert bytes(plain) == b"a reply"
 
 
 def test_nonces_never_repeat() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 
 from syncd.sources.smb import packets
-from syncd.sources.smb.crypto import Sealer
+from syncd.sources.smb.crypto import TAG_SIZE, Sealer
 from syncd.sources.smb.errors import (
     PENDING,
     ChannelLost,
@@ -60,6 +60,7 @@ _FEWEST_CREDITS = 4
 _BUFFER = MIB
 _ROOM = MIB // 16
 _FRAME_LIMIT = 4 * MIB
+_MOST_SPARE = 32
 _LENGTH = Struct(">I")
 _PAD = b"\0" * 8
 _UNSIGNED = b"\0" * 16
@@ -111,7 +112,9 @@ class Channel:
         self._promised: set[int] = set()
         self._out = bytearray()
         self._view = memoryview(bytearray(_BUFFER))
-        self._start = self._end = 0
+        self._plain = memoryview(b"")
+        self._spare: list[memoryview] = []
+        self._start = self._end = self._whole = 0
         self._closed = False
 
     # --- state
@@ -267,13 +270,19 @@ class Channel:
         return number
 
     def _fill(self) -> bool:
-        """Read once from the socket; False when there is nothing."""
+        """Read once from the socket; False when there is nothing. Not beyond the frame that has begun, if it is large.
+
+        So a large frame begins at the front of the buffer and nothing has to be moved. The end stays free for a tag.
+        """
         if self._start == self._end:
             self._start = self._end = 0
         elif len(self._view) - self._end < _ROOM:
             self._make_room()
+        last = len(self._view) - TAG_SIZE
+        if self._whole > _ROOM:
+            last = min(last, self._start + self._whole)
         try:
-            count = self._sock.recv_into(self._view[self._end :])
+            count = self._sock.recv_into(self._view[self._end : last])
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -304,18 +313,49 @@ class Channel:
             first = self._start + 4
             last = first + length
             if last > self._end:
+                self._whole = length + 4
                 return
-            self._start = last
+            self._start, self._whole = last, 0
             if self._sealer is None:
                 self._take_chain(self._view, first, last)
             else:
-                self._take_sealed(self._sealer, self._view[first:last])
+                self._take_sealed(self._sealer, first, last)
 
-    def _take_sealed(self, sealer: Sealer, frame: memoryview) -> None:
-        if frame[:4] != packets.SEALED_ID:
+    def _take_sealed(self, sealer: Sealer, first: int, last: int) -> None:
+        if self._view[first : first + 4] != packets.SEALED_ID:
             raise ProtocolError("a reply in the clear in an encrypted session")
-        plain = sealer.open(frame)
-        self._take_chain(plain, 0, len(plain))
+        if len(self._plain) < last - first:
+            self._plain = self._buffer(last - first)
+        self._take_chain(self._plain, 0, sealer.open(self._view, first, last, self._plain))
+
+    # --- buffers
+
+    def keep(self, view: memoryview, first: int, last: int) -> memoryview:
+        """Return a reply's view[first:last] so that it stays valid after the call-back, until let_go().
+
+        Without a copy where the reply is alone in its buffer, as large ones are.
+        """
+        if view is self._plain:
+            self._plain = self._buffer(len(view))
+        elif view is self._view and self._start == self._end:
+            self._view = self._buffer(len(view))
+            self._start = self._end = 0
+        else:
+            return memoryview(bytes(view[first:last]))
+        return view[first:last]
+
+    def let_go(self, kept: memoryview) -> None:
+        """Use the buffer behind something kept again."""
+        if isinstance(kept.obj, bytearray) and len(self._spare) < _MOST_SPARE:
+            self._spare.append(memoryview(kept.obj))
+
+    def _buffer(self, size: int) -> memoryview:
+        """Return a buffer for at least `size` bytes."""
+        while self._spare:
+            spare = self._spare.pop()
+            if len(spare) >= size:
+                return spare
+        return memoryview(bytearray(max(size, _BUFFER)))
 
     def _take_chain(self, view: memoryview, start: int, end: int) -> None:
         """Handle one reply, or the compounded ones of a frame. Hot: three replies for each small file."""

@@ -103,6 +103,7 @@ def _hmac(key: bytes) -> Signer:
 _TRANSFORM = Struct("<4s16s16sIHHQ")
 _AUTHENTICATED = Struct("<16sIHHQ")
 _AUTHENTICATED_AT = 20
+TAG_SIZE = 16
 
 
 class Sealer:
@@ -112,7 +113,7 @@ class Sealer:
         gcm = cipher in {AES_128_GCM, AES_256_GCM}
         self._nonce_size = 12 if gcm else 11
         self._encrypt = AESGCM(encrypt_key).encrypt if gcm else AESCCM(encrypt_key).encrypt
-        self._decrypt = AESGCM(decrypt_key).decrypt if gcm else AESCCM(decrypt_key).decrypt
+        self._decrypt = _decrypt_into(AESGCM(decrypt_key) if gcm else AESCCM(decrypt_key))
         self._session_id = session_id
         self._counter = int.from_bytes(os.urandom(self._nonce_size), "little")
 
@@ -124,16 +125,36 @@ class Sealer:
         sealed = self._encrypt(nonce, message, rest)
         return b"".join((SEALED_ID, sealed[-16:], rest, sealed[:-16]))
 
-    def open(self, view: memoryview) -> memoryview:
-        """Return the plain text of one whole frame, writable. Raises ProtocolError when it is not the server's."""
-        if len(view) <= TRANSFORM_SIZE:
+    def open(self, buffer: memoryview, start: int, end: int, plain: memoryview) -> int:
+        """Decrypt the whole frame buffer[start:end] into `plain`, which has room for it; return the text's length.
+
+        Without a copy: the cipher wants its tag behind the text, where the next frame may begin. So the 16 bytes after
+        `end`, which must be in the buffer, are borrowed for it. Raises ProtocolError when it is not the server's.
+        """
+        if end - start <= TRANSFORM_SIZE:
             raise ProtocolError("an encrypted reply that is too short")
-        _, tag, nonce, size, _, flags, session_id = _TRANSFORM.unpack_from(view)
-        if flags != 1 or session_id != self._session_id or size != len(view) - TRANSFORM_SIZE:
+        _, tag, nonce, size, _, flags, session_id = _TRANSFORM.unpack_from(buffer, start)
+        text = start + TRANSFORM_SIZE
+        if flags != 1 or session_id != self._session_id or size != end - text:
             raise ProtocolError("an encrypted reply with a wrong header")
-        sealed = b"".join((view[TRANSFORM_SIZE:], tag))
+        borrowed = bytes(buffer[end : end + TAG_SIZE])
+        buffer[end : end + TAG_SIZE] = tag
+        sealed, rest = buffer[text : end + TAG_SIZE], buffer[start + _AUTHENTICATED_AT : text]
         try:
-            plain = self._decrypt(nonce[: self._nonce_size], sealed, view[_AUTHENTICATED_AT:TRANSFORM_SIZE])
+            self._decrypt(nonce[: self._nonce_size], sealed, rest, plain[:size])
         except InvalidTag:
             raise ProtocolError("an encrypted reply that was tampered with") from None
-        return memoryview(plain)
+        buffer[end : end + TAG_SIZE] = borrowed
+        return int(size)
+
+
+def _decrypt_into(cipher: AESGCM | AESCCM) -> Callable[[bytes, memoryview, memoryview, memoryview], object]:
+    """Return the cipher's function that decrypts into a buffer; older releases of cryptography have none."""
+    into: Callable[[bytes, memoryview, memoryview, memoryview], object] | None = getattr(cipher, "decrypt_into", None)
+    if into is not None:
+        return into
+
+    def copied(nonce: bytes, sealed: memoryview, rest: memoryview, plain: memoryview) -> None:
+        plain[:] = cipher.decrypt(nonce, sealed, rest)
+
+    return copied

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from syncd.core.model import Wanted
 from syncd.ports import FetchQueue, Outcome, Sink
+from syncd.sources.smb.delivering import Delivering
 from syncd.sources.smb.errors import ChannelLost
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.pool import Pool
@@ -37,6 +38,7 @@ class Fetching:
         self._locate = locate
         self._limits = limits
         self._lane: ReadLane | None = None
+        self._delivering = Delivering()
         self._again: deque[FileRead] = deque()
         self._suspects: deque[FileRead] = deque()
         self._alone: FileRead | None = None
@@ -107,15 +109,18 @@ class Fetching:
 
     def _lane_for(self) -> ReadLane:
         if self._lane is None:
-            self._lane = ReadLane(self._pool.channel(again=self._fruitless > 0), self._limits)
+            self._lane = ReadLane(self._pool.channel(again=self._fruitless > 0), self._limits, self._delivering)
         return self._lane
 
     # --- exchanging
 
     def _exchange(self, lane: ReadLane, wait_s: float) -> None:
         try:
+            lane.settle()
             lane.feed()
-            if lane.channel.receive(wait_s):
+            if lane.must_settle:
+                lane.settle(wait_s)
+            elif lane.channel.receive(wait_s):
                 lane.pace(time.monotonic())
         except ChannelLost as lost:
             self._lose(lost)
@@ -126,6 +131,7 @@ class Fetching:
         if lane is None:
             raise lost.error from lost
         lane.channel.close()
+        lane.settle(None)
         self._pool.raise_if_closed()
         self._failed += lane.done
         lane.done = []
@@ -163,6 +169,7 @@ class Fetching:
 
     def _release(self) -> None:
         """Give an idle channel back; end one with requests in flight, which closes what it has open."""
+        self._delivering.end()
         lane, self._lane = self._lane, None
         if lane is None:
             return

@@ -3,6 +3,7 @@
 A small file is CREATE + READ + CLOSE as one related compound. A large one is CREATE and its first READ, further READs
 pipelined within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
 the check that the file did not change while it was read; CREATE's against the listing's, that it is still that file.
+Large pieces are written and hashed by a thread of their own, while the next ones arrive (delivering.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from syncd.core.reasons import Reason
 from syncd.ports import Failed, Fetched, Outcome, Sink
 from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Channel, Step
+from syncd.sources.smb.delivering import Delivering
 from syncd.sources.smb.errors import END_OF_FILE, Meaning, entry_error, meaning_of, timed_out
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.packets import CLOSE, CREATE, READ, pack_close, pack_create, pack_read, to_ns
@@ -26,18 +28,21 @@ _NO_FILE = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATT
 _BUSY_TRIES = 5
 _FEWEST_FILES = 8
 _SLOW_S, _QUICK_S = 1.0, 0.5
+_LARGE = 1 << 18
+"""From so many bytes on handing a piece to another thread costs less than it brings."""
 
 
 class FileRead:
     """One wanted file on its way, over as many connections as it takes.
 
     retry: done for now, but to be begun again. stop: what the sink raised that ends more than this file.
-    given_up: it was in flight too often when a connection broke.
+    given_up: it was in flight too often when a connection broke. delivered: the sink has the bytes before this offset;
+    owed: so many more are with the thread that writes.
     """
 
     __slots__ = (
-        "_ctime", "_lane", "_make_sink", "_sink", "_stash", "busy", "closing", "delivered", "error", "given_up",
-        "handle", "losses", "next", "path", "pending", "retry", "stop", "wanted",
+        "_closed", "_ctime", "_lane", "_make_sink", "_sink", "_stash", "busy", "closing", "delivered", "error",
+        "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop", "wanted",
     )  # fmt: skip
 
     _lane: ReadLane  # since begin()
@@ -46,6 +51,7 @@ class FileRead:
         self.wanted = wanted
         self.path = path
         self.delivered = wanted.offset
+        self.owed = 0
         self.losses = 0
         self.busy = 0
         self.given_up = False
@@ -62,7 +68,8 @@ class FileRead:
         self.error: SyncdError | None = None
         self.retry = False
         self._ctime = -1
-        self._stash: dict[int, bytes] = {}
+        self._closed: packets.Closed | None = None
+        self._stash: dict[int, memoryview] = {}
 
     # --- what the lane calls
 
@@ -99,8 +106,10 @@ class FileRead:
 
     @property
     def unread(self) -> int:
-        """Bytes that no range has been asked for yet; 0 once something went wrong."""
-        return 0 if self.error or self.stop or self.retry else self.wanted.fingerprint.size - self.next
+        """Bytes that no range has been asked for yet; 0 once something went wrong or it is closed."""
+        if self.error or self.stop or self.retry or self._closed:
+            return 0
+        return self.wanted.fingerprint.size - self.next
 
     def lost(self, allowed: int, how: str) -> None:
         """The connection broke while this was in flight: fail it after too many times, else it may begin again."""
@@ -134,16 +143,16 @@ class FileRead:
                 raise packets.ProtocolError("a READ reply with more than was asked for")
             if last == first:
                 self._fail_with(END_OF_FILE)
-            elif offset == self.delivered:
-                self._deliver(view[first:last])
+            elif offset == self.delivered + self.owed:
+                self._deliver(view, first, last)
                 if last - first < length:
-                    self._ask_again(self.delivered)
+                    self._ask_again(self.delivered + self.owed)
                 elif self._stash:
                     self._deliver_stashed()
             elif last - first < length:
-                self._ask_again(self.delivered)
+                self._ask_again(self.delivered + self.owed)
             else:
-                self._stash[offset] = bytes(view[first:last])
+                self._stash[offset] = self._lane.channel.keep(view, first, last)
         self._lane.came(self, length)
 
     def _on_close(self, status: int, view: memoryview, start: int, end: int) -> None:
@@ -151,17 +160,20 @@ class FileRead:
         if status == 0:
             self.handle = None
             if self.error is None and self.stop is None:
-                self._judge(packets.unpack_close(view, start, end))
+                self._closed = packets.unpack_close(view, start, end)
+                if self._ctime < 0:
+                    raise packets.ProtocolError("a CLOSE reply before that of CREATE")
         elif self.error is None:
             self._fail_with(status)
         self._lane.advance(self)
 
     # --- deciding
 
-    def _judge(self, closed: packets.Closed) -> None:
-        queried, mtime, ctime, size = closed
-        if self._ctime < 0:
-            raise packets.ProtocolError("a CLOSE reply before that of CREATE")
+    def judge(self) -> None:
+        """Compare what was read with what was wanted, once it is closed and nothing is owed any more."""
+        if self._closed is None or self.error is not None or self.stop is not None:
+            return
+        queried, mtime, ctime, size = self._closed
         if self.delivered < self.wanted.fingerprint.size:
             self.retry = True  # the server gave less than asked for, yet not at the end: go on in ranges
         elif not queried:
@@ -206,29 +218,46 @@ class FileRead:
             self._refused(exc)
         return self._sink
 
-    def _deliver(self, chunk: memoryview) -> None:
+    def _deliver(self, view: memoryview, first: int, last: int) -> None:
         sink = self._sink or self._open_sink()
         if sink is None:
             return
+        if self.owed or last - first >= _LARGE:
+            self._lane.hand_over(self, sink, self._lane.channel.keep(view, first, last))
+            return
         try:
-            sink.write(chunk)
+            sink.write(view[first:last])
         except SyncdError as exc:
             self._refused(exc)
             return
-        length = len(chunk)
+        self._has(last - first)
+
+    def written(self, length: int, error: BaseException | None) -> None:
+        """The thread that writes is done with a piece: it is in the sink, or the sink raised `error`."""
+        self.owed -= length
+        if error is None:
+            self._has(length)
+        else:
+            self._refused(error)
+
+    def _has(self, length: int) -> None:
         self.delivered += length
         self.losses = self.busy = 0
         self._lane.delivered += length
 
-    def _refused(self, exc: SyncdError) -> None:
-        if exc.scope is Scope.FILE:
+    def _refused(self, exc: BaseException) -> None:
+        if isinstance(exc, SyncdError) and exc.scope is Scope.FILE:
             self.error = exc
         else:
             self.stop = exc
 
     def _deliver_stashed(self) -> None:
-        while self.delivered in self._stash and self.error is None and self.stop is None:
-            self._deliver(memoryview(self._stash.pop(self.delivered)))
+        sink = self._sink
+        while self.error is None and self.stop is None and sink is not None:
+            kept = self._stash.pop(self.delivered + self.owed, None)
+            if kept is None:
+                return
+            self._lane.hand_over(self, sink, kept)
 
     def outcome(self) -> Outcome:
         """Return what became of it, once nothing of it is in flight and the server holds no handle of ours."""
@@ -240,8 +269,9 @@ class FileRead:
 class ReadLane:
     """The files in flight on one channel; fewer while the server is slow to answer."""
 
-    def __init__(self, channel: Channel, limits: SmbLimits) -> None:
+    def __init__(self, channel: Channel, limits: SmbLimits, delivering: Delivering) -> None:
         self.channel = channel
+        self._delivering = delivering
         self.files: dict[FileRead, None] = {}
         self.done: list[FileRead] = []
         self.delivered = 0
@@ -256,7 +286,12 @@ class ReadLane:
     @property
     def has_room(self) -> bool:
         """Whether another file may be started."""
-        return len(self.files) < self._most_files and self._bytes < self._most_bytes
+        return len(self.files) < self._most_files and self.has_bytes
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether more bytes may be asked for: those asked for and those not yet written are bounded together."""
+        return self._bytes + self._delivering.owed < self._most_bytes
 
     def try_start(self, file: FileRead) -> bool:
         """Send the first requests of a file; False when the credits do not allow that now."""
@@ -286,7 +321,7 @@ class ReadLane:
         affordable = channel.affordable(0)
         for file in self._large:
             longest = min(self._longest(file), affordable)
-            while file.handle is not None and file.unread > 0 and self._bytes < self._most_bytes:
+            while file.handle is not None and file.unread > 0 and self.has_bytes:
                 length = min(file.unread, longest)
                 ahead = file.next + length - file.delivered
                 if ahead > self._limits.file_window or not channel.can_send(channel.charge(length)):
@@ -303,9 +338,27 @@ class ReadLane:
         self._bytes -= length
         self.advance(file)
 
+    def hand_over(self, file: FileRead, sink: Sink, kept: memoryview) -> None:
+        """Let a piece be written by the other thread; settle() tells the file."""
+        file.owed += len(kept)
+        self._delivering.put(file, sink, kept)
+
+    def settle(self, wait_s: float | None = 0.0) -> None:
+        """Tell files what has been written of them; wait at most `wait_s` for the first (None: for all)."""
+        for file, kept, error in self._delivering.take(wait_s):
+            file.written(len(kept), error)
+            self.channel.let_go(kept)
+            if file in self.files:
+                self.advance(file)
+
+    @property
+    def must_settle(self) -> bool:
+        """Whether nothing more comes from the server before something is written."""
+        return self._delivering.owed > 0 and self.channel.in_flight == 0
+
     def advance(self, file: FileRead) -> None:
         """Close a file that has all its bytes or failed; it is done when the server holds no handle of it."""
-        if file.closing or file.pending or file.unread > 0:
+        if file.closing or file.pending or file.owed or file.unread > 0:
             return
         self._large.pop(file, None)
         if file.handle is not None:
@@ -313,6 +366,7 @@ class ReadLane:
             self._unclosed.append(file)
             return
         del self.files[file]
+        file.judge()
         self.done.append(file)
 
     def pace(self, now: float) -> None:
