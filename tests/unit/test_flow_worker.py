@@ -216,6 +216,23 @@ def test_mongodb_away_work_goes_on_and_what_is_owed_comes_again_and_is_recorded_
         assert desk.store.counts().owed == 0
 
 
+def test_while_mongodb_is_away_the_control_topic_is_obeyed() -> None:
+    with Desk() as desk:
+        desk.job("job", 1)
+        desk.job("cancelled", 1)
+        desk.jobs_away()
+        desk.worker.told("job", "pause")
+        desk.worker.told("cancelled", "cancel")
+        assert desk.give(job="cancelled").wait() == ("finish", 0)
+        paused = desk.give()
+        until(lambda: paused.touched > 1)
+        assert not desk.recognizer.requests
+        desk.jobs_back()
+        assert paused.wait() == ("finish", 0)
+        assert len(desk.entries("job", Kind.RESULT)) == 1
+        assert not desk.entries("cancelled", Kind.RESULT)
+
+
 def test_too_much_owed_halts_new_work() -> None:
     with Desk() as desk:
         desk.job("job", 2)

@@ -102,11 +102,12 @@ class Working:
     # --- the job
 
     def _look(self, hand: Hand) -> None:
-        """Ask whether the task is still to be done. While MongoDB is away, work goes on without knowing."""
+        """Ask whether the task is still to be done. While MongoDB is away, what was heard last has to do."""
         task, tools = hand.task, self._tools
         look = tools.jobs.look(task)
         if look is None:
             self._room_for_owed(hand)
+            self._obey(hand, tools.jobs.remembered(task.job_id) or "")
             return
         if look.status is None:
             tools.dead.send(task.body, "unknown_job", f"there is no job {task.job_id}", hand.delivery.attempts)
