@@ -98,7 +98,7 @@ def _default() -> Resolver:
 def watch(
     channel: str,
     *,
-    topic: str = "file_sync_ready",
+    topic: str | None = None,
     nsqd: Sequence[tuple[str, int]] | None = None,
     lookupd: Sequence[tuple[str, int]] | None = None,
     address_map: Mapping[str, tuple[str, int]] | None = None,
@@ -116,13 +116,19 @@ def watch(
 
     channel: each channel gets everything, its readers share it, and it keeps what nobody reads; NAME#ephemeral goes
              with its last reader.
-    nsqd:    read from these. lookupd: ask these (HTTP) for more. Neither: $NSQD_ADDRESS and $NSQLOOKUPD_ADDRESSES.
+    topic:   None: as configured, else file_sync_ready.
+    nsqd:    read from these. lookupd: ask these (HTTP) for more. Neither: as $NSQD_ADDRESS and $NSQLOOKUPD_ADDRESSES or
+             the configuration say.
     address_map, allow_direct: as in the configuration; with nsqd given, lookupd's addresses are dialled only if mapped.
     say:     told in a sentence what hinders (default: the log); repeats are left out.
     Raises:  ConfigError when there is nothing to read from.
     """
-    from worker_glue.nsq import Watch, Where, addresses_in_environment
-
-    if nsqd is None and lookupd is None:
-        nsqd, lookupd = addresses_in_environment()
-    return Watch(channel, topic, Where(nsqd or (), lookupd or (), address_map or {}, allow_direct), say)
+    return _default().watch(
+        channel,
+        topic=topic,
+        nsqd=nsqd,
+        lookupd=lookupd,
+        address_map=address_map,
+        allow_direct=allow_direct,
+        say=say,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
@@ -23,6 +23,7 @@ from worker_glue.resolver.where import UNCONFIGURED
 
 if TYPE_CHECKING:
     from syncd.config.settings import Settings
+    from worker_glue.nsq import Watch
 
 POLL_MAX_S = 1.0
 _SOON = frozenset({State.FETCHING, State.MISSING, State.UNAVAILABLE})
@@ -61,6 +62,27 @@ class Resolver(Forms):
         if daemon is not None and wanted:
             self._mine[1].want(wanted, daemon)
         return ready
+
+    def watch(
+        self,
+        channel: str,
+        *,
+        topic: str | None = None,
+        nsqd: Sequence[tuple[str, int]] | None = None,
+        lookupd: Sequence[tuple[str, int]] | None = None,
+        address_map: Mapping[str, tuple[str, int]] | None = None,
+        allow_direct: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> Watch:
+        """Follow the announcements on NSQ, as worker_glue.watch() does. Raises ConfigError."""
+        from worker_glue import watching
+        from worker_glue.nsq import Where
+
+        given = None
+        if nsqd is not None or lookupd is not None:
+            given = Where(nsqd or (), lookupd or (), address_map or {}, allow_direct)
+        env = os.environ if self._env is None else self._env
+        return watching.watch(channel, topic, given, say, config=self._config, env=env)
 
     def close(self) -> None:
         """Let connections and handles go, and what prefetch() still wanted; a later call begins anew."""
