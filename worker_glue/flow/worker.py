@@ -189,14 +189,16 @@ class Worker:
         return [hand for hand in self.hands() if hand.phase not in (Phase.OCR, Phase.SAVING)]
 
     def _end_hand(self, hand: Hand, ending: Ending) -> None:
-        """End a task's message, unless that was done before."""
-        with self._lock:
-            if self._hands.get(hand.task.key) is hand:
-                del self._hands[hand.task.key]
-            self._lock.notify_all()
-            delivery = hand.end()
-        if delivery is not None:
+        """End a task's message, unless that was done before. Until it has ended, the task counts as in hand."""
+        delivery = hand.end()
+        if delivery is None:
+            return
+        try:
             self._end(delivery, ending, hand.task.body)
+        finally:
+            with self._lock:
+                del self._hands[hand.task.key]
+                self._lock.notify_all()
 
     def _malformed(self, delivery: Delivery, read: Malformed) -> None:
         self._witness.count("malformed")
