@@ -15,6 +15,8 @@ PAUSED, CANCELLED = "paused", "cancelled"
 WAITING_SINCE = "waiting_since"
 """Extra field of a task that is passed on while it waits: Unix time since when."""
 
+_FAR = 1e11
+"""Beyond any time of a clock, and far below what a float holds."""
 _WAITS = frozenset({State.FETCHING, State.UNAVAILABLE, State.MISSING})
 
 
@@ -86,13 +88,18 @@ def _time(text: str) -> datetime | None:
 def waiting_since(body: bytes) -> float | None:
     """Return since when (Unix time) a task waits, as the message itself says; None when it does not."""
     since = _fields(body).get(WAITING_SINCE)
-    return float(since) if isinstance(since, int | float) and not isinstance(since, bool) and since > 0 else None
+    if isinstance(since, bool) or not isinstance(since, int | float):
+        return None
+    return float(since) if 0 < since < _FAR else None
 
 
 def with_waiting_since(body: bytes, since: float) -> bytes:
-    """Return the message with the time noted, all else as it was."""
-    fields = _fields(body)
-    return json.dumps({**fields, WAITING_SINCE: round(since, 3)}, ensure_ascii=False).encode() if fields else body
+    """Return the message with the time noted; all else stays as it came, byte for byte."""
+    since = round(since, 3)
+    if waiting_since(body) == since or not _fields(body):
+        return body
+    # of two equal keys readers take the last
+    return b'%s, "%s": %s}' % (body.rstrip()[:-1].rstrip(), WAITING_SINCE.encode(), json.dumps(since).encode())
 
 
 def _fields(body: bytes) -> dict[str, Any]:
