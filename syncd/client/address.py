@@ -64,13 +64,15 @@ Address = SocketAddress | TcpAddress
 
 
 def in_environment(env: Mapping[str, str]) -> Address | None:
-    """Return what SYNCD_API (unix:///path or http://host:port) and SYNCD_API_TOKEN_FILE say; None without SYNCD_API.
+    """Return what SYNCD_API and SYNCD_API_TOKEN_FILE say; None without SYNCD_API.
 
-    Raises: ConfigError.
+    Its forms: unix:///path, /path, http://host:port. Raises: ConfigError.
     """
     text = env.get(VARIABLE, "").strip()
     if not text:
         return None
+    if text.startswith("/") and "\0" not in text:
+        return SocketAddress(Path(text))
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

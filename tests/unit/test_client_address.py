@@ -18,6 +18,7 @@ from syncd.core.errors import ConfigError
         ({}, None),
         ({"SYNCD_API": "  "}, None),
         ({"SYNCD_API": "unix:///run/syncd/syncd.sock"}, SocketAddress(Path("/run/syncd/syncd.sock"))),
+        ({"SYNCD_API": "/run/syncd/syncd.sock"}, SocketAddress(Path("/run/syncd/syncd.sock"))),
         ({"SYNCD_API": "http://127.0.0.1:9470"}, TcpAddress("127.0.0.1", 9470)),
         ({"SYNCD_API": "http://[::1]:9470/"}, TcpAddress("::1", 9470)),
         (
@@ -33,7 +34,7 @@ def test_addresses(env: dict[str, str], address: SocketAddress | TcpAddress | No
 @pytest.mark.parametrize(
     "text",
     [
-        "/run/syncd.sock",
+        "run/syncd.sock",
         "unix:run/syncd.sock",
         "unix://host/run/syncd.sock",
         "https://127.0.0.1:9470",

@@ -239,6 +239,15 @@ def test_run_refuses_a_connection_string_that_no_driver_takes(tmp_path: Path, ur
     assert "p@ss" not in done.stderr
 
 
+@pytest.mark.parametrize(("name", "text"), [("SYNCD_API", "127.0.0.1:9470"), ("SYNCD_MOUNTS", "B=data/B")])
+def test_run_refuses_words_that_tell_no_place_of_the_files(tmp_path: Path, name: str, text: str) -> None:
+    env = {"HOME": str(tmp_path), "NSQD_ADDRESS": "127.0.0.1:9", "SYNCD_CONFIG": "", name: text}
+    done = worker_glue("run", env=env)
+    assert done.returncode == 2
+    assert f"{name} cannot be used" in done.stderr
+    assert "next: " in done.stderr
+
+
 def test_run_refuses_odd_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--workers", "0"], ["--workers", "x"], ["--grace", "-1"], ["--metrics", "nowhere"]):
         assert main.main(["run", *argv]) == 2

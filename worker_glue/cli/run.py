@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from syncd.client.address import in_environment
 from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
 from worker_glue.cli.settings import load
@@ -125,12 +126,16 @@ def _command(args: argparse.Namespace, host: str) -> Callable[[Claim], Sequence[
 
 def _check(settings: Settings) -> None:
     """Refuse what could never work, before anything is started. Raises ConfigError."""
+    from worker_glue.resolver.where import MOUNTS_VARIABLE, read_mounts
+
     nsq = settings.nsq
     if not nsq.nsqd and not nsq.lookupd:
         raise ConfigError(
             "no nsqd to read from: neither [nsq] nor NSQD_ADDRESS nor NSQLOOKUPD_ADDRESSES names one",
             hint="NSQD_ADDRESS=127.0.0.1:4150 worker-glue run",
         )
+    in_environment(os.environ)
+    read_mounts(os.environ.get(MOUNTS_VARIABLE, ""))
     if settings.mongo.uri is not None:
         _check_uri(settings.mongo.uri)
 
