@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE_HEADER = """Configuration of syncd. This one runs as it is: it mirrors the bundled sample collection into demo/.
 Try it:  syncd -c config.example.toml run-once
 Every key is here. Those behind a single # are not in use and show their default or an example.
-Checked already, but without effect until the parts that use them are there: rate, fallback_sources and
-trust_checksums of a mirror.
+Checked already, but without effect until the parts that use them are there: fallback_sources and trust_checksums of a
+mirror.
 Relative paths are relative to this file. `syncd init` writes such a file for a real share."""
 
 EXAMPLE = {
@@ -49,7 +49,9 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   none).
 - `cron` means what crontab(5) says: 0 and 7 are Sunday, and where both day of month and day of week are restricted,
   either is enough.
-- Checked already, but without effect until the parts that use them are there: `rate`, `fallback_sources` and
+- `rate` holds for all that is read of a mirror's files: runs, files on demand (which go first) and verification
+  together. A change of window takes effect within a second. Listings are not counted.
+- Checked already, but without effect until the parts that use them are there: `fallback_sources` and
   `trust_checksums` of a mirror.
 - `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
   `[worker]` is for it.

@@ -175,7 +175,7 @@ class Running(Site):
         facts: MirrorCatalogue,
         report: Report,
     ) -> Outcome:
-        source = self._source_of(settings)
+        source = self._open_source(settings)
         digest, close_index = _manifest_digest(mirror, facts)
         try:
             sharing = self._sharing(settings.name)

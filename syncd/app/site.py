@@ -14,6 +14,7 @@ from syncd.config.spellings import spellings_of
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
 from syncd.core.spelling import candidates
+from syncd.engine.pacing import Pacing
 from syncd.engine.run import Clock, utc_text
 from syncd.ports import Mirror, Source
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
@@ -35,6 +36,7 @@ class Site:
     ) -> None:
         self.settings = settings
         self._source_of = source_of
+        self._pacings: dict[str, Pacing] = {}
         self._clock = clock or Clock()
         self._state = StateDirectory.open(settings.host.state_dir, create=False)
 
@@ -81,6 +83,20 @@ class Site:
         return candidates(path, [spellings_of(settings) for settings in self.settings.mirrors])
 
     # -- for the commands
+
+    def _open_source(self, settings: MirrorSettings, *, urgent: bool = False) -> Source:
+        """Build a mirror's source, at the rate that all of its sources share; urgent ones go first."""
+        source = self._source_of(settings)
+        rate, zone, now_ns = settings.rate, self.settings.host.zone(), self._clock.now_ns
+        if rate.bytes_per_s or rate.windows:
+
+            def bytes_per_s() -> int:
+                now = datetime.fromtimestamp(now_ns() / 1e9, UTC).astimezone(zone)
+                return rate.at(now.hour * 60 + now.minute)
+
+            pacing = self._pacings.setdefault(settings.name, Pacing(bytes_per_s))
+            source.keep_pace(pacing.lane(urgent=urgent))
+        return source
 
     def _open_target(
         self,

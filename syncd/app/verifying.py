@@ -64,7 +64,7 @@ class Verifying(Running):
             step = (lambda: show(result)) if show is not None else (lambda: None)
             verifier.local(fraction=fraction, progress=step)
             if against_source:
-                source = self._source_of(settings)
+                source = self._open_source(settings)
                 try:
                     source.check()
                     verifier.against_source(source, step)

@@ -53,7 +53,12 @@ class Keeping(Verifying):
     def open_source(self) -> Source:
         """Build the source, unless its login was refused just now. Raises SourceAuthFailed."""
         self.logins.check()
-        return self._source_of(self.mirror)
+        return self._open_source(self.mirror)
+
+    def open_source_first(self) -> Source:
+        """Build the source of what somebody waits for: as open_source(), and the rate lets it go first."""
+        self.logins.check()
+        return self._open_source(self.mirror, urgent=True)
 
     def end(self, error: SyncdError) -> None:
         """End the run that goes on, with `error`, and every later one at once. From any thread."""

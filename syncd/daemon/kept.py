@@ -69,7 +69,7 @@ class KeptMirror:
         self.keeping = keeping
         ports = DemandPorts(
             target=keeping.target.use,
-            open_source=keeping.open_source,
+            open_source=keeping.open_source_first,
             catalogue=keeping.facts,
             resolve=lambda path: around.resolve(settings.name, path),
             writing=keeping.target.writing,

@@ -9,7 +9,7 @@ from syncd.ports.announcing import ClosedRun, Outbox, Publisher
 from syncd.ports.catalogue import Announcement, Findings, HeldDirectory, MirrorCatalogue, Totals
 from syncd.ports.mirror import Mirror, Room, Staged, Traits, Trashed
 from syncd.ports.registry import BeatAnswer, Bookmark, Holdings, Registry, RegistryEntry
-from syncd.ports.source import Failed, Fetched, FetchQueue, Hint, HintSource, Outcome, Sink, Source, SourceInfo
+from syncd.ports.source import Failed, Fetched, FetchQueue, Hint, HintSource, Outcome, Pace, Sink, Source, SourceInfo
 
 __all__ = [
     "Announcement",
@@ -28,6 +28,7 @@ __all__ = [
     "MirrorCatalogue",
     "Outbox",
     "Outcome",
+    "Pace",
     "Publisher",
     "Registry",
     "RegistryEntry",

@@ -56,6 +56,19 @@ class Failed(NamedTuple):
 Outcome = Fetched | Failed
 
 
+class Pace(Protocol):
+    """How fast a source may read; thread-safe, shared with other sources of the same mirror."""
+
+    def piece(self, longest: int) -> int:
+        """Return how many bytes one read should ask for at most, `longest` where nothing limits."""
+
+    def wait_s(self) -> float:
+        """Return the seconds after which to ask again; 0: a read may be sent now."""
+
+    def charge(self, count: int) -> None:
+        """A read of so many bytes is sent."""
+
+
 class Source(Protocol):
     """Where the originals live. Never written to, never locked against its users, no handle left open.
 
@@ -93,6 +106,9 @@ class Source(Protocol):
         An error that the sink raises ends that file: as Failed if its scope is FILE, else it is raised from here.
         Raises: SourceUnavailable, SourceAuthFailed.
         """
+
+    def keep_pace(self, pace: Pace) -> None:
+        """Ask `pace` before each read of a file's bytes from now on (listings are not counted). Before fetch()."""
 
     def read(self, path: RelPath) -> Fingerprint:
         """Look at one file now (its fingerprint). Raises EntryGone, EntryDenied, SourceUnavailable."""

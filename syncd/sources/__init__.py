@@ -5,11 +5,12 @@ Here is only what the adapters share; importing this loads none of them and no c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from syncd.core.errors import EntryChanged, Scope, SyncdError
 from syncd.core.model import Fingerprint, RelPath, Wanted
-from syncd.ports import Failed, FetchQueue
+from syncd.ports import Failed, FetchQueue, Pace
 
 QUEUE_POLL_S = 0.2
 """How long a source waits on an empty queue before it looks whether it was closed."""
@@ -25,6 +26,26 @@ def each_wanted(queue: FetchQueue, still_open: Callable[[], None]) -> Iterator[W
             yield wanted
         elif last:
             return
+
+
+class Unpaced:
+    """The ports.Pace of a source that nobody limits."""
+
+    def piece(self, longest: int) -> int:
+        return longest
+
+    def wait_s(self) -> float:
+        return 0.0
+
+    def charge(self, count: int) -> None:
+        """Nothing is counted."""
+
+
+def wait_for_pace(pace: Pace, still_open: Callable[[], None]) -> None:
+    """Sleep until a read may be sent. still_open() is called meanwhile and raises to end it."""
+    while (wait_s := pace.wait_s()) > 0:
+        time.sleep(min(wait_s, QUEUE_POLL_S))
+        still_open()
 
 
 def failed(wanted: Wanted, error: SyncdError) -> Failed:

@@ -25,8 +25,8 @@ from syncd.core.errors import (
 )
 from syncd.core.model import ROOT, Entry, Fingerprint, Kind, Listing, RelPath, Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import Fetched, FetchQueue, Outcome, Sink, SourceInfo
-from syncd.sources import each_wanted, failed, require_unchanged
+from syncd.ports import Fetched, FetchQueue, Outcome, Pace, Sink, SourceInfo
+from syncd.sources import Unpaced, each_wanted, failed, require_unchanged, wait_for_pace
 
 BUFFER_BYTES = 1 << 20
 OPEN_FOLDERS_MAX = 32
@@ -49,6 +49,7 @@ class LocalSource:
         self._root = root
         self._closed = False
         self._device = -1
+        self._pace: Pace = Unpaced()
 
     def check(self) -> SourceInfo:
         with self._folders():
@@ -69,6 +70,9 @@ class LocalSource:
                 except SyncdError as error:
                     outcome = failed(wanted, error)
                 yield outcome
+
+    def keep_pace(self, pace: Pace) -> None:
+        self._pace = pace
 
     def read(self, path: RelPath) -> Fingerprint:
         self._still_open()
@@ -172,8 +176,11 @@ class LocalSource:
             os.lseek(descriptor, offset, os.SEEK_SET)
         while offset < size:
             self._still_open()
+            wait_for_pace(self._pace, self._still_open)
+            length = min(self._pace.piece(BUFFER_BYTES), size - offset)
+            self._pace.charge(length)
             with _translated(wanted.path):
-                count = os.readv(descriptor, [buffer[: min(BUFFER_BYTES, size - offset)]])
+                count = os.readv(descriptor, [buffer[:length]])
             if count == 0:
                 raise EntryChanged(f"{wanted.path!r} ended after {offset} of {size} bytes")
             sink.write(buffer[:count])

@@ -26,8 +26,8 @@ from syncd.core.errors import (
 )
 from syncd.core.model import ROOT, Entry, Fingerprint, Kind, Listing, RelPath, Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import Fetched, FetchQueue, Outcome, Sink, SourceInfo
-from syncd.sources import each_wanted, failed, require_unchanged
+from syncd.ports import Fetched, FetchQueue, Outcome, Pace, Sink, SourceInfo
+from syncd.sources import Unpaced, each_wanted, failed, require_unchanged, wait_for_pace
 
 SECOND_NS = 1_000_000_000
 FIRST_MTIME_NS = 1_577_836_800 * SECOND_NS  # 2020-01-01: settled by any clock
@@ -80,6 +80,7 @@ class _Fake:
         self._faults: dict[str, tuple[Fault, int]] = {}
         self._bytes_left: int | None = None
         self._closed = False
+        self._pace: Pace = Unpaced()
         self._lock = threading.RLock()
 
     # --- knobs -------------------------------------------------------------------------------------------------------
@@ -135,6 +136,9 @@ class _Fake:
             except SyncdError as error:
                 outcome = failed(wanted, error)
             yield outcome
+
+    def keep_pace(self, pace: Pace) -> None:
+        self._pace = pace
 
     def read(self, path: RelPath) -> Fingerprint:
         self.calls["read"] += 1
@@ -244,7 +248,9 @@ class _Fake:
             if self.before_chunk is not None:
                 self.before_chunk(wanted, start)
             self._still_open()
+            wait_for_pace(self._pace, self._still_open)
             chunk = view[start : min(start + self.chunk_bytes, end)]
+            self._pace.charge(len(chunk))
             if self._bytes_left is not None:
                 chunk = chunk[: self._bytes_left]
                 self._bytes_left -= len(chunk)

@@ -733,3 +733,71 @@ def test_a_local_file_keeps_its_access_time(backend: Backend) -> None:
     source = backend.source()
     fetch_all(source, want_all(scan_all(source)))
     assert path.stat().st_atime_ns == MTIME_S * SECOND_NS
+
+
+# --- pace ------------------------------------------------------------------------------------------------------------
+
+
+class SlowPace:
+    """Counts what is charged; after each read it says "wait" a few times."""
+
+    def __init__(self) -> None:
+        self.charged = 0
+        self.waits = 0
+        self._hold = 0
+
+    def piece(self, longest: int) -> int:
+        return min(longest, 1 << 16)
+
+    def wait_s(self) -> float:
+        self._hold -= 1
+        self.waits += self._hold > 0
+        return 0.001 if self._hold > 0 else 0.0
+
+    def charge(self, count: int) -> None:
+        assert self._hold <= 0 or count == 0, "a read was sent while it had to wait"
+        self.charged += count
+        self._hold = 3
+
+
+def test_each_byte_is_charged_before_it_is_read_and_waits_are_kept(backend: Backend) -> None:
+    contents = {f"f/{n}.jpg": noise(30_000, n) for n in range(20)} | {"f/large.jpg": noise(LARGE // 20, 1)}
+    for path, content in contents.items():
+        backend.put(path, content, MTIME_S * SECOND_NS)
+    source, pace = backend.source(), SlowPace()
+    source.keep_pace(pace)
+    written = 0
+
+    class Sink(KeptBytes):
+        def write(self, chunk: memoryview) -> None:
+            nonlocal written
+            super().write(chunk)
+            written += len(chunk)
+            assert written <= pace.charged
+
+    class PacedSinks(Sinks):
+        def __call__(self, wanted: Wanted) -> KeptBytes:
+            kept = self.kept[wanted.path] = Sink()
+            return kept
+
+    sinks, outcomes = fetch_all(source, want_all(scan_all(source)), PacedSinks())
+    assert all(isinstance(outcome, Fetched) for outcome in outcomes.values())
+    assert {path: sinks.content(path) for path in contents} == contents
+    assert pace.charged == sum(map(len, contents.values()))
+    assert pace.waits > len(contents)
+
+
+def test_close_ends_a_fetch_that_waits_for_its_turn(backend: Backend) -> None:
+    backend.put("x.jpg", noise(1000), MTIME_S * SECOND_NS)
+    source = backend.source()
+    wanted = one(source, "x.jpg")
+
+    class Never(SlowPace):
+        def wait_s(self) -> float:
+            return 60.0
+
+    source.keep_pace(Never())
+    with in_thread(lambda: list(source.fetch(ListQueue([wanted]), Sinks()))) as ended:
+        time.sleep(0.2)
+        source.close()
+    assert isinstance(ended[0], SourceUnavailable)

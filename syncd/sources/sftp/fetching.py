@@ -15,7 +15,7 @@ from functools import partial
 from syncd.core.errors import EntryChanged, EntryUnreadable, SyncdError
 from syncd.core.model import Fingerprint, Kind, Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import Failed, Fetched, FetchQueue, Outcome, Sink
+from syncd.ports import Failed, Fetched, FetchQueue, Outcome, Pace, Sink
 from syncd.sources import QUEUE_POLL_S, failed, require_unchanged
 from syncd.sources.sftp.wire import (
     ATTRS,
@@ -48,13 +48,17 @@ OWED_BYTES_MAX = 16 << 20
 ONE_MORE_EVERY_S = 1.0
 SHORT_READS_FREE = 64
 SLOW_AFTER_S = 600.0
+PAID_AT_ONCE_BYTES = 1 << 16
+HELD_STEP_S = 0.02
 SLOWEST_BYTES_PER_S = 512
 
 
 class Fetching(Work[Outcome]):
     """One call of fetch(). locate: path -> the server's path."""
 
-    def __init__(self, queue: FetchQueue, sink: Callable[[Wanted], Sink], locate: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, queue: FetchQueue, sink: Callable[[Wanted], Sink], locate: Callable[[str], bytes], pace: Pace
+    ) -> None:
         super().__init__(FILES_IN_FLIGHT)
         self._queue = queue
         self._no_more = False
@@ -62,6 +66,7 @@ class Fetching(Work[Outcome]):
         self._last_taken = 0.0
         self.sink = sink
         self.locate = locate
+        self.pace = pace
         self.bytes_in_flight = 0
         self.owed = 0
 
@@ -79,7 +84,7 @@ class Fetching(Work[Outcome]):
 
         With large files in flight one more is still let in every second: it may be one that somebody waits for.
         """
-        if self._no_more:
+        if self._no_more or self._held():
             return None
         now = time.monotonic()
         if self.owed >= OWED_BYTES_MAX and now - self._last_taken < ONE_MORE_EVERY_S:
@@ -90,8 +95,18 @@ class Fetching(Work[Outcome]):
             self._no_more = last
             return None
         self._last_taken = now
-        self.owed += wanted.fingerprint.size - wanted.offset
-        return _Transfer(self, wanted)
+        left = wanted.fingerprint.size - wanted.offset
+        self.owed += left
+        paid = min(left, PAID_AT_ONCE_BYTES)  # before it is opened: its READ follows without asking again
+        self.pace.charge(paid)
+        return _Transfer(self, wanted, paid)
+
+    def _held(self) -> bool:
+        """Whether the pace forbids to ask for more now; sleeps a little where nothing in flight is to be waited for."""
+        wait_s = self.pace.wait_s()
+        if wait_s > 0 and not self.bytes_in_flight:
+            time.sleep(min(wait_s, HELD_STEP_S))
+        return wait_s > 0
 
     def grow(self, transfer: _Transfer) -> None:
         """A large file may ask for more."""
@@ -99,7 +114,7 @@ class Fetching(Work[Outcome]):
 
     def ask_more(self) -> None:
         """Share the bytes in flight evenly among the large files: one READ each in turn."""
-        while self._growing and self.bytes_in_flight < BYTES_IN_FLIGHT:
+        while self._growing and self.bytes_in_flight < BYTES_IN_FLIGHT and not self._held():
             transfer = self._growing.popleft()
             if transfer.ask_next():
                 self._growing.append(transfer)
@@ -108,8 +123,9 @@ class Fetching(Work[Outcome]):
 class _Transfer(Task):
     """One file. Bytes reach the sink in order; `delivered` survives the loss of a session."""
 
-    def __init__(self, work: Fetching, wanted: Wanted) -> None:
+    def __init__(self, work: Fetching, wanted: Wanted, paid: int) -> None:
         super().__init__()
+        self._paid = paid
         self._work = work
         self._wanted = wanted
         self._size = wanted.fingerprint.size
@@ -184,11 +200,14 @@ class _Transfer(Task):
         if self.done or self._asked >= self._size or self._asked - self._delivered >= FILE_WINDOW_BYTES:
             self._growing = False
             return False
-        self._ask_read(self._asked, min(self._session.read_bytes, self._size - self._asked))
+        longest = self._work.pace.piece(self._session.read_bytes)
+        self._ask_read(self._asked, min(longest, self._size - self._asked))
         return True
 
     def _ask_read(self, offset: int, count: int) -> None:
         self._asked = max(self._asked, offset + count)
+        self._work.pace.charge(max(count - self._paid, 0))
+        self._paid = max(self._paid - count, 0)
         self._work.bytes_in_flight += count
         self._session.ask(READ, read_at(self._handle, offset, count), partial(self._got, offset, count))
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from syncd.core.errors import EntryGone, SourceError, SourceUnavailable, SourceVanished
 from syncd.core.model import Fingerprint, Kind, Listing, RelPath, Wanted
-from syncd.ports import FetchQueue, Outcome, Sink, SourceInfo
+from syncd.ports import FetchQueue, Outcome, Pace, Sink, SourceInfo
+from syncd.sources import Unpaced
 from syncd.sources.sftp.connecting import STALL_S, Connection, Link, Login, Refusals
 from syncd.sources.sftp.fetching import Fetching
 from syncd.sources.sftp.scanning import Scanning
@@ -70,6 +71,7 @@ class SftpSource:
         self._folder = folder.rstrip("/") if folder.strip("/") else folder[:1]
         self._max_entries = max_entries
         self._closed = threading.Event()
+        self._pace: Pace = Unpaced()
         refusals = Refusals()
         looking = Link(login, refusals, stall_s)
         reading = looking if connections == 1 else Link(login, refusals, stall_s)
@@ -98,7 +100,11 @@ class SftpSource:
 
     def fetch(self, queue: FetchQueue, sink: Callable[[Wanted], Sink]) -> Iterator[Outcome]:
         """See ports.Source."""
-        return self._carry_out(Fetching(queue, sink, self._locate), self._fetching)
+        return self._carry_out(Fetching(queue, sink, self._locate, self._pace), self._fetching)
+
+    def keep_pace(self, pace: Pace) -> None:
+        """See ports.Source."""
+        self._pace = pace
 
     def read(self, path: RelPath) -> Fingerprint:
         """See ports.Source."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from syncd.core.model import Wanted
-from syncd.ports import FetchQueue, Outcome, Sink
+from syncd.ports import FetchQueue, Outcome, Pace, Sink
 from syncd.sources.smb.delivering import Delivering
 from syncd.sources.smb.errors import ChannelLost
 from syncd.sources.smb.limits import SmbLimits
@@ -31,12 +31,14 @@ class Fetching:
         make_sink: Callable[[Wanted], Sink],
         locate: Callable[[Wanted], str],
         limits: SmbLimits,
+        pace: Pace,
     ) -> None:
         self._pool = pool
         self._queue = queue
         self._make_sink = make_sink
         self._locate = locate
         self._limits = limits
+        self._pace = pace
         self._lane: ReadLane | None = None
         self._delivering = Delivering()
         self._again: deque[FileRead] = deque()
@@ -56,7 +58,7 @@ class Fetching:
                 if self._lane is not None and self._lane.files:
                     self._exchange(self._lane, _FULL_S if full else _LOOK_S)
                 elif self._again or self._suspects:
-                    self._pool.pause(max(self._not_before - time.monotonic(), 0.001))
+                    self._pool.pause(max(self._not_before - time.monotonic(), self._pace.wait_s(), 0.001))
                 elif not self._failed:
                     wanted = self._queue.take(0 if ended else _IDLE_S)
                     if wanted is None and ended:
@@ -82,6 +84,8 @@ class Fetching:
 
     def _fill_lane(self) -> bool:
         while self._lane is None or (self._lane.has_room and self._alone not in self._lane.files):
+            if self._pace.wait_s() > 0:
+                return True
             file = self._next_file()
             if file is None:
                 return False
@@ -109,7 +113,9 @@ class Fetching:
 
     def _lane_for(self) -> ReadLane:
         if self._lane is None:
-            self._lane = ReadLane(self._pool.channel(again=self._fruitless > 0), self._limits, self._delivering)
+            self._lane = ReadLane(
+                self._pool.channel(again=self._fruitless > 0), self._limits, self._delivering, self._pace
+            )
         return self._lane
 
     # --- exchanging
@@ -118,8 +124,13 @@ class Fetching:
         try:
             lane.settle()
             lane.feed()
+            held_s = self._pace.wait_s()
+            if held_s > 0:
+                wait_s = min(wait_s, held_s)
             if lane.must_settle:
                 lane.settle(wait_s)
+            elif held_s > 0 and not lane.channel.in_flight:
+                self._pool.pause(wait_s)
             elif lane.channel.receive(wait_s):
                 lane.pace(time.monotonic())
         except ChannelLost as lost:

@@ -14,7 +14,7 @@ from functools import partial
 from syncd.core.errors import EntryChanged, EntryUnreadable, Scope, SyncdError
 from syncd.core.model import Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import Failed, Fetched, Outcome, Sink
+from syncd.ports import Failed, Fetched, Outcome, Pace, Sink
 from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Channel, Step
 from syncd.sources.smb.delivering import Delivering
@@ -269,8 +269,9 @@ class FileRead:
 class ReadLane:
     """The files in flight on one channel; fewer while the server is slow to answer."""
 
-    def __init__(self, channel: Channel, limits: SmbLimits, delivering: Delivering) -> None:
+    def __init__(self, channel: Channel, limits: SmbLimits, delivering: Delivering, pace: Pace) -> None:
         self.channel = channel
+        self._pace = pace
         self._delivering = delivering
         self.files: dict[FileRead, None] = {}
         self.done: list[FileRead] = []
@@ -306,6 +307,7 @@ class ReadLane:
         if not file.closing:
             self._large[file] = None
         channel.send(steps)
+        self._pace.charge(first)
         return True
 
     def feed(self) -> None:
@@ -321,17 +323,19 @@ class ReadLane:
         affordable = channel.affordable(0)
         for file in self._large:
             longest = min(self._longest(file), affordable)
-            while file.handle is not None and file.unread > 0 and self.has_bytes:
+            while file.handle is not None and file.unread > 0 and self.has_bytes and self._pace.wait_s() <= 0:
                 length = min(file.unread, longest)
                 ahead = file.next + length - file.delivered
                 if ahead > self._limits.file_window or not channel.can_send(channel.charge(length)):
                     break
                 self._bytes += length
                 channel.send([file.range(file.handle, length)])
+                self._pace.charge(length)
 
     def _longest(self, file: FileRead) -> int:
         """Shorter READs for a file that was in flight when a connection broke: something must get through."""
-        return max(self.channel.max_read >> file.losses, min(self.channel.max_read, packets.CREDIT_UNIT))
+        most = self._pace.piece(self.channel.max_read)
+        return max(most >> file.losses, min(most, packets.CREDIT_UNIT))
 
     def came(self, file: FileRead, length: int) -> None:
         """A range was answered."""

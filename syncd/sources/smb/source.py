@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from syncd.core.errors import EntryGone, EntryUnreadable, SourceError, SourceUnavailable, SourceVanished
 from syncd.core.model import ROOT, Fingerprint, Listing, RelPath, Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import FetchQueue, Outcome, Sink, SourceInfo
+from syncd.ports import FetchQueue, Outcome, Pace, Sink, SourceInfo
+from syncd.sources import Unpaced
 from syncd.sources.smb import packets
 from syncd.sources.smb.asking import look_at
 from syncd.sources.smb.channel import Channel
@@ -54,6 +55,7 @@ class SmbSource:
         self._folder = folder.strip("/").replace("/", "\\")
         self._connections = connections
         self._limits = limits or SmbLimits()
+        self._pace: Pace = Unpaced()
         self._pool = Pool(self._establish, Logins(password), self._limits)
 
     @property
@@ -77,7 +79,12 @@ class SmbSource:
 
     def fetch(self, queue: FetchQueue, sink: Callable[[Wanted], Sink]) -> Iterator[Outcome]:
         """See ports.Source."""
-        return Fetching(self._pool, queue, sink, lambda wanted: self._locate(wanted.path), self._limits).outcomes()
+        fetching = Fetching(self._pool, queue, sink, lambda wanted: self._locate(wanted.path), self._limits, self._pace)
+        return fetching.outcomes()
+
+    def keep_pace(self, pace: Pace) -> None:
+        """See ports.Source."""
+        self._pace = pace
 
     def read(self, path: RelPath) -> Fingerprint:
         """See ports.Source."""
