@@ -73,6 +73,18 @@ def test_its_loggers_are_silent() -> None:
     assert done.stderr == done.stdout == b""
 
 
+def test_its_login_library_does_not_load_what_smb_never_uses_and_others_still_can() -> None:
+    code = (
+        "import sys, syncd.sources.smb.session\n"
+        "assert not {'ssl', 'cryptography.x509', 'logging.config', 'spnego._credssp'} & {*sys.modules}\n"
+        "import logging.config, spnego._credssp\n"
+        "assert logging.config.dictConfig.__module__ == 'logging.config'\n"
+        "assert issubclass(spnego._credssp.CredSSPProxy, spnego.ContextProxy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True)
+    assert done.stderr == b""
+
+
 @pytest.mark.parametrize("module", ["syncd.core.model", "syncd.ports", "syncd.sources", "syncd.sources.smb"])
 def test_nothing_else_imports_it(module: str) -> None:
     code = f"import sys, {module}; sys.exit('smbprotocol' in sys.modules)"

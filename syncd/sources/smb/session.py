@@ -1,6 +1,6 @@
 """The hand-over from smbprotocol: it sets a session up (negotiate, login, keys, tree connect), we take its socket.
 
-This is the only module that touches smbprotocol's internals; its version is pinned exactly, and
+This is the only module that touches smbprotocol's internals (library.py imports it); its version is pinned exactly, and
 tests/unit/test_smb_session.py names every attribute used here. smbprotocol's transport is replaced by our own, because
 its own has no deadlines, trusts any frame length and accepts unsigned replies (transport.py).
 """
@@ -17,11 +17,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from smbprotocol.connection import Connection
-from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
-from smbprotocol.session import Session
-from smbprotocol.tree import TreeConnect
-
 from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
 from syncd.sources.smb import packets
 from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, Verifier, make_signer, make_verifier
@@ -32,6 +27,14 @@ from syncd.sources.smb.errors import (
     status_name,
     unreachable,
     unresolved,
+)
+from syncd.sources.smb.library import (
+    Connection,
+    Session,
+    SMBAuthenticationError,
+    SMBException,
+    SMBResponseException,
+    TreeConnect,
 )
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.transport import OLD_HINT, Transport
