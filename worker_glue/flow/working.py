@@ -24,7 +24,7 @@ from worker_glue.flow.limits import Limits
 from worker_glue.flow.rules import CANCELLED, PAUSED, waiting_since, with_waiting_since
 from worker_glue.flow.settling import Dead, Settling, Worker, utc_now
 from worker_glue.flow.witness import Witness
-from worker_glue.model import NOBODYS, OcrRequest, Recognized, SourceOf, Task
+from worker_glue.model import NOBODYS, OcrRequest, Outcome, Recognized, SourceOf, Task
 from worker_glue.ports import Files, Hold, Recognizer, Store
 from worker_glue.tasks import entries, providers
 from worker_glue.tasks.parse import passed_on
@@ -36,6 +36,14 @@ class _Again(Exception):
     def __init__(self, *, lost: bool) -> None:
         super().__init__(lost)
         self.lost = lost
+
+
+class _Done(NamedTuple):
+    """What became of a task. dead: the reason for which the dead topic gets it too, "" = it does not."""
+
+    outcome: Outcome
+    dead: str = ""
+    tries: int = 0
 
 
 class Tools(NamedTuple):
@@ -70,7 +78,7 @@ class Working:
         except Ended as ended:
             return ended.ending
         except Failure as failure:
-            return self._fail(hand, failure, NOBODYS)
+            return self._settle(hand, self._error(hand, failure, NOBODYS))
         except SyncdError as error:  # the store, a lease, the disk: nothing about the task, so nothing is counted
             self._tools.witness.event("task.hindered", path=hand.task.file_path, error=error.message, hint=error.hint)
             return GiveBack(self._limits.retry_delay_s)
@@ -93,9 +101,11 @@ class Working:
         while lost < self._limits.lost_leases:
             self._files.ready(hand, self.check)
             try:
-                return self._in_slot(hand, engine)
+                done = self._in_slot(hand, engine)
             except _Again as again:
                 lost += again.lost
+            else:
+                return self._settle(hand, done) if isinstance(done, _Done) else done
             self.check(hand)
         raise Failure("the file kept changing while it was read", "changed_while_read", dead=True)
 
@@ -185,7 +195,8 @@ class Working:
 
     # --- the work
 
-    def _in_slot(self, hand: Hand, engine: str) -> Ending:
+    def _in_slot(self, hand: Hand, engine: str) -> _Done | Ending:
+        """Work on the task when it is its turn. What comes after, the next one need not wait for."""
         hand.phase = Phase.QUEUED
         while not self._tools.slots.acquire(timeout=0.5):
             if hand.interrupted.is_set() or hand.delivery.lost:
@@ -198,7 +209,7 @@ class Working:
             self._tools.slots.release()
             self._tools.appetite.worked(time.monotonic() - began)
 
-    def _leased(self, hand: Hand, engine: str) -> Ending:
+    def _leased(self, hand: Hand, engine: str) -> _Done | Ending:
         if hand.interrupted.is_set():
             self.check(hand)
         hold = self._tools.files.hold(hand.task.file_path)
@@ -211,17 +222,17 @@ class Working:
             hand.hold, hand.phase = None, Phase.LOOKING
             hold.release()
 
-    def _read(self, hand: Hand, hold: Hold, engine: str) -> Ending:
+    def _read(self, hand: Hand, hold: Hold, engine: str) -> _Done | Ending:
         tries = self._tools.store.begin(hand.task.key)
         source = SourceOf(hold.server_path, hold.sha256, hold.generation, hold.size)
         if tries >= self._limits.tries:
             error = f"given up: OCR of this file began {tries} times and never came to an end"
-            return self._fail(hand, Failure(error, "kills_worker", dead=True), source, tries)
+            return self._error(hand, Failure(error, "kills_worker", dead=True), source, tries)
         began = time.monotonic()
         try:
             recognized = self._recognize(hand, hold, engine)
         except OcrRefused as error:
-            return self._fail(hand, Failure(error.message, "unreadable"), self._intact(hand, hold, source), tries)
+            return self._error(hand, Failure(error.message, "unreadable"), self._intact(hand, hold, source), tries)
         except OcrStopped:
             return self._stopped(hand)
         except OcrFailed as error:
@@ -230,7 +241,6 @@ class Working:
         self._intact(hand, hold, source)
         self._tools.witness.observe("ocr", took_s)
         self._tools.witness.count("pages", len(recognized.pages))
-        hand.phase = Phase.SAVING
         outcome = entries.result(
             hand.task,
             recognized,
@@ -241,7 +251,7 @@ class Working:
             retries=tries,
             now=utc_now(),
         )
-        return self._tools.settling.settle(hand.task, outcome, hand.delivery.attempts)
+        return _Done(outcome)
 
     def _recognize(self, hand: Hand, hold: Hold, engine: str) -> Recognized:
         def progress(done: int, known: int) -> None:
@@ -279,9 +289,9 @@ class Working:
 
     # --- what fails
 
-    def _failed(self, hand: Hand, error: OcrFailed, source: SourceOf, tries: int) -> Ending:
+    def _failed(self, hand: Hand, error: OcrFailed, source: SourceOf, tries: int) -> _Done | Ending:
         if tries >= self._limits.tries:
-            return self._fail(hand, Failure(error.message, "ocr_failed", dead=True), source, tries)
+            return self._error(hand, Failure(error.message, "ocr_failed", dead=True), source, tries)
         self._tools.witness.count("retries")
         self._tools.witness.event("task.retry", path=hand.task.file_path, error=error.message, tries=tries)
         return GiveBack(self._limits.retry_delay_s)
@@ -293,23 +303,26 @@ class Working:
         try:
             tries = self._tools.store.begin(hand.task.key) + 1
             if tries >= self._limits.tries:
-                return self._fail(hand, Failure(f"a fault in the worker: {said}", "bug", dead=True), NOBODYS, tries)
+                failure = Failure(f"a fault in the worker: {said}", "bug", dead=True)
+                return self._settle(hand, self._error(hand, failure, NOBODYS, tries))
         except SyncdError:
             pass  # the store cannot be used either: the message comes again, as without it
         return GiveBack(self._limits.retry_delay_s)
 
-    def _fail(self, hand: Hand, failure: Failure, source: SourceOf, tries: int = 0) -> Ending:
-        delivery = hand.delivery
+    def _error(self, hand: Hand, failure: Failure, source: SourceOf, tries: int = 0) -> _Done:
         outcome = entries.error(
             hand.task,
             failure.error,
-            message_id=delivery.id,
+            message_id=hand.delivery.id,
             worker_id=self._tools.worker.id,
             now=utc_now(),
             source=source,
             retries=tries,
             reason=failure.reason,
         )
-        attempts = max(delivery.attempts, tries)
-        dead = failure.reason if failure.dead else ""
-        return self._tools.settling.settle(hand.task, outcome, attempts, dead=dead)
+        return _Done(outcome, failure.reason if failure.dead else "", tries)
+
+    def _settle(self, hand: Hand, done: _Done) -> Ending:
+        hand.phase = Phase.SAVING
+        attempts = max(hand.delivery.attempts, done.tries)
+        return self._tools.settling.settle(hand.task, done.outcome, attempts, dead=done.dead)
