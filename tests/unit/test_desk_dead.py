@@ -19,6 +19,9 @@ def give_up(body: bytes, error: str = "MongoDB refused it", at: float | datetime
 def test_a_task_keeps_its_fields_and_gains_dead() -> None:
     written = json.loads(give_up(json.dumps(TASK).encode(), at=1_700_000_000))
     assert written == TASK | {
+        "reason": "unreadable",
+        "attempts": 4,
+        "host": "tod-mac",
         "dead": {
             "reason": "unreadable",
             "error": "MongoDB refused it",
@@ -26,8 +29,15 @@ def test_a_task_keeps_its_fields_and_gains_dead() -> None:
             "host": "tod-mac",
             "worker_id": "tod-mac-1",
             "at": "2023-11-14T22:13:20Z",
-        }
+        },
     }
+
+
+def test_a_field_of_the_tasks_own_wins_and_comes_back() -> None:
+    body = json.dumps(TASK | {"host": "backend-2"}).encode()
+    written = give_up(body)
+    assert json.loads(written)["host"] == "backend-2" and read_dead(written).host == "tod-mac"
+    assert json.loads(read_dead(written).body) == json.loads(body)
 
 
 def test_what_was_written_is_read() -> None:

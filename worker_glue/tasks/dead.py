@@ -1,8 +1,9 @@
 """Messages of the dead topic: tasks that were given up. What the worker writes, and what an operator reads. Pure.
 
-A message is the task's own object, as it came, with one more field, `dead`:
+A message is the task's own object, as it came, with `dead`, and the three of its fields that most readers want:
 
-    {"job_id": "...", "file_path": "...", ..., "dead": {"reason", "error", "attempts", "host", "worker_id", "at"}}
+    {"job_id": "...", "file_path": "...", ..., "reason": "...", "attempts": 3, "host": "...",
+     "dead": {"reason", "error", "attempts", "host", "worker_id", "at"}}
 
 A body that is no JSON object is kept byte for byte: {"body_base64": "...", "dead": {...}}. One that would not fit into
 a message any more (nsqd takes 1 MiB) is kept in part, and "body_size" says how long it was.
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 DEAD_TOPIC = "bulk_ocr_file_tasks_dead"
 _OF_THIS_TRY = frozenset({"passed_since", "waiting_since"})
 """What workers note in a task that they pass on: it does not count against the next try."""
+_SHOWN = ("reason", "attempts", "host")
+"""Stand beside the task's own fields too, for readers that look no deeper; a field of the task's own wins."""
 _DEAD, _RAW, _SIZE = "dead", "body_base64", "body_size"
 _MESSAGE_MAX = 1 << 20
 _RAW_MAX = 720 << 10
@@ -77,11 +80,11 @@ def dead_body(
     }
     task = _object(body)
     if task is not None:
-        whole = _encode({**task, _DEAD: dead})
+        whole = _encode({**_shown(dead), **task, _DEAD: dead})
         if len(whole) <= _MESSAGE_MAX:
             return whole
     cut = {_SIZE: len(body)} if len(body) > _RAW_MAX else {}
-    return _encode({_RAW: base64.b64encode(body[:_RAW_MAX]).decode("ascii"), **cut, _DEAD: dead})
+    return _encode({_RAW: base64.b64encode(body[:_RAW_MAX]).decode("ascii"), **cut, **_shown(dead), _DEAD: dead})
 
 
 def read_dead(body: bytes) -> DeadTask:
@@ -91,6 +94,7 @@ def read_dead(body: bytes) -> DeadTask:
         return DeadTask(None, b"", "", "not a message of the dead topic", 0, "", "", "")
     dead = told.pop(_DEAD, None)
     dead = dead if isinstance(dead, dict) else {}
+    told = {name: value for name, value in told.items() if name not in _SHOWN or value != dead.get(name)}
     raw = _raw(told)
     task = told if raw is None else None
     attempts = dead.get("attempts")
@@ -106,6 +110,10 @@ def read_dead(body: bytes) -> DeadTask:
     )
 
 
+def _shown(dead: dict[str, Any]) -> dict[str, Any]:
+    return {name: dead[name] for name in _SHOWN}
+
+
 def raw_body(body: bytes) -> bytes | None:
     """Return the bytes of a message that was no JSON object, or their beginning; None for any other."""
     told = _object(body)
@@ -119,7 +127,7 @@ def _again(task: dict[str, Any]) -> bytes:
 
 def _raw(told: dict[str, Any]) -> bytes | None:
     raw = told.get(_RAW)
-    if not isinstance(raw, str) or set(told) - {_RAW, _SIZE, _DEAD}:
+    if not isinstance(raw, str) or set(told) - {_RAW, _SIZE, _DEAD, *_SHOWN}:
         return None
     try:
         return base64.b64decode(raw, validate=True)
