@@ -444,6 +444,8 @@ def test_pause_resume_and_cancel(site: Site, trial_host: WorkerHost, workers: Wo
     site.backend.control(job, "cancel")
     time.sleep(1.5)
     cancelled = site.backend.recorded(job)
-    assert cancelled < len(tasks)
-    site.backend.until_idle()
-    assert site.backend.recorded(job) == cancelled
+    if EXHAUSTIVE:  # a task for which there was no room while the job paused comes again after half a minute
+        site.backend.until_idle()
+    else:
+        time.sleep(1.5)
+    assert site.backend.recorded(job) == cancelled < len(tasks)
