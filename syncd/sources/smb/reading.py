@@ -8,6 +8,7 @@ Large pieces are written and hashed by a thread of their own, while the next one
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -27,7 +28,8 @@ _OPTIONS = packets.OPTION_FILE | packets.OPTION_REPARSE
 _NO_FILE = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
 _BUSY_TRIES = 5
 _FEWEST_FILES = 8
-_SLOW_S, _QUICK_S = 1.0, 0.5
+_SLOW_S, _QUICK_S = 0.5, 0.2  # above the server's best
+_LOOK_S = 0.05
 _LARGE = 1 << 18
 """From so many bytes on handing a piece to another thread costs less than it brings."""
 
@@ -200,6 +202,7 @@ class FileRead:
         if meaning_of(status) is Meaning.BUSY and self.busy < _BUSY_TRIES:
             self.busy += 1
             self.retry = True
+            self._lane.crowded(time.monotonic())
         if self.error is None:
             self.error = entry_error(status, self.wanted.path)
 
@@ -282,7 +285,9 @@ class ReadLane:
         self._bytes = 0
         self._most_files = limits.files_in_flight
         self._most_bytes = limits.bytes_in_flight
-        self._paced_at = 0.0
+        self._paced_at = self._crowded_at = 0.0
+        self._best_s = float("inf")
+        self._careful = False
 
     @property
     def has_room(self) -> bool:
@@ -374,15 +379,34 @@ class ReadLane:
         self.done.append(file)
 
     def pace(self, now: float) -> None:
-        """Fit the amounts in flight to how long the server takes to answer, so that nobody queues behind us."""
+        """Fit the amounts in flight to how long the server takes to answer, so that nobody queues behind us.
+
+        What counts is how much longer than at its best: the way there and back is nobody's queue.
+        """
         latency = self.channel.latency_s
-        if now - self._paced_at < max(latency, 0.05):
+        if now - self._paced_at < max(latency, _LOOK_S):
             return
         self._paced_at = now
-        limits = self._limits
-        if latency > _SLOW_S:
-            self._most_files = max(self._most_files // 2, _FEWEST_FILES)
-            self._most_bytes = max(self._most_bytes // 2, 2 * self.channel.max_read)
-        elif latency < _QUICK_S:
-            self._most_files = min(self._most_files * 2, limits.files_in_flight)
-            self._most_bytes = min(self._most_bytes * 2, limits.bytes_in_flight)
+        self._best_s = min(self._best_s, latency)
+        if latency > self._best_s + _SLOW_S:
+            self._halve()
+        elif latency < self._best_s + _QUICK_S:
+            self._grow()
+
+    def crowded(self, now: float) -> None:
+        """The server has not enough for all that is asked of it: ask for half as much, once for all such answers."""
+        if now - self._crowded_at < max(self.channel.latency_s, _LOOK_S):
+            return
+        self._crowded_at = self._paced_at = now
+        self._careful = True
+        self._halve()
+
+    def _halve(self) -> None:
+        self._most_files = max(self._most_files // 2, _FEWEST_FILES)
+        self._most_bytes = max(self._most_bytes // 2, 2 * self.channel.max_read)
+
+    def _grow(self) -> None:
+        """Twice as much; by an eighth where the server said once that it was too much."""
+        files, size = self._most_files, self._most_bytes
+        self._most_files = min(files + (max(files // 8, 1) if self._careful else files), self._limits.files_in_flight)
+        self._most_bytes = min(size + (size // 8 if self._careful else size), self._limits.bytes_in_flight)

@@ -1,0 +1,108 @@
+"""How much is in flight: less while the server is slow or says that it has not enough, and more again afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from syncd.ports import Fetched
+from syncd.sources import Unpaced
+from syncd.sources.smb.delivering import Delivering
+from syncd.sources.smb.limits import MIB, SmbLimits
+from syncd.sources.smb.packets import READ
+from syncd.sources.smb.reading import ReadLane
+from tests.support import hostile_smb
+from tests.support.hostile_smb import HostileServer, Reply, Request, hostile_source
+from tests.support.queues import fetch_all, scan_all, want_all
+
+LIMITS = SmbLimits()
+FEWEST = 8
+
+
+class Answering:
+    """What a lane needs of a channel to decide: how long the last answer took."""
+
+    max_read = MIB
+    latency_s = 0.0
+
+
+def lane_over(channel: Answering) -> ReadLane:
+    return ReadLane(channel, LIMITS, Delivering(), Unpaced())  # type: ignore[arg-type]
+
+
+def amounts(lane: ReadLane) -> tuple[int, int]:
+    return lane._most_files, lane._most_bytes
+
+
+def answer(lane: ReadLane, channel: Answering, latencies_s: list[float]) -> None:
+    for latency_s in latencies_s:
+        channel.latency_s = latency_s
+        lane.pace(lane._paced_at + latency_s + 1.0)
+
+
+@pytest.mark.parametrize("round_trip_s", [0.0005, 0.02, 0.3])
+def test_a_long_way_is_no_queue_but_a_longer_wait_is(round_trip_s: float) -> None:
+    channel = Answering()
+    lane = lane_over(channel)
+    answer(lane, channel, [round_trip_s * 1.1, round_trip_s, round_trip_s * 1.3])
+    assert amounts(lane) == (LIMITS.files_in_flight, LIMITS.bytes_in_flight)
+    answer(lane, channel, [round_trip_s + 0.8] * 2)
+    assert amounts(lane) == (LIMITS.files_in_flight // 4, LIMITS.bytes_in_flight // 4)
+    answer(lane, channel, [round_trip_s + 3.0] * 20)
+    assert amounts(lane) == (FEWEST, 2 * MIB), "something is always in flight"
+    answer(lane, channel, [round_trip_s] * 10)
+    assert amounts(lane) == (LIMITS.files_in_flight, LIMITS.bytes_in_flight)
+
+
+def test_an_answer_too_early_to_judge_by_changes_nothing() -> None:
+    channel = Answering()
+    lane = lane_over(channel)
+    answer(lane, channel, [0.01, 2.0])
+    before = amounts(lane)
+    lane.pace(lane._paced_at + 1.0)
+    assert amounts(lane) == before
+
+
+def test_a_server_without_resources_is_asked_for_half_and_then_for_slowly_more() -> None:
+    channel = Answering()
+    lane = lane_over(channel)
+    answer(lane, channel, [0.01])
+    now_s = 100.0
+    for _ in range(50):
+        lane.crowded(now_s)  # fifty answers to one burst
+    assert amounts(lane) == (LIMITS.files_in_flight // 2, LIMITS.bytes_in_flight // 2)
+    lane.crowded(now_s + 1)
+    assert amounts(lane) == (LIMITS.files_in_flight // 4, LIMITS.bytes_in_flight // 4)
+    answer(lane, channel, [0.01])
+    assert amounts(lane)[0] == LIMITS.files_in_flight // 4 * 9 // 8
+    answer(lane, channel, [0.01] * 30)
+    assert amounts(lane) == (LIMITS.files_in_flight, LIMITS.bytes_in_flight)
+
+
+def test_a_server_with_room_for_a_few_files_gets_all_read_with_few_refusals() -> None:
+    """It refuses READs while more than ten files are under way (as told by how many it was asked for lately)."""
+    files = {f"f{number}": bytes([number]) * 2000 for number in range(150)}
+    lock = threading.Lock()
+    recent: list[float] = []
+    refused = [0]
+
+    def few(request: Request, reply: Reply) -> Reply:
+        if request.command != READ:
+            return reply
+        with lock:
+            now = time.monotonic()
+            recent[:] = [at for at in recent if now - at < 0.02]
+            if len(recent) >= 10 and refused[0] < 60:
+                refused[0] += 1
+                return (0xC000009A, hostile_smb.ERROR)
+            recent.append(now)
+        return reply
+
+    server = HostileServer(files, spoil=few)
+    with server, hostile_source(server) as source:
+        sinks, outcomes = fetch_all(source, want_all(scan_all(source)))
+    assert all(isinstance(each, Fetched) for each in outcomes.values())
+    assert {path: sinks.content(path) for path in files} == files
+    assert refused[0] > 0
