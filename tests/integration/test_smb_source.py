@@ -20,6 +20,7 @@ from syncd.core.reasons import Reason
 from syncd.ports import Fetched
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.source import SmbSource
+from tests.support.faultproxy import FaultProxy
 from tests.support.hostile_smb import wait_until
 from tests.support.queues import ListQueue, Sinks, error_of, fetch_all, scan_all, want_all
 from tests.support.require import require
@@ -171,28 +172,37 @@ def test_many_small_folders_are_each_listed_once(server: SmbServer) -> None:
 
 
 @pytest.mark.parametrize("allowed", ["0", "1"])
-def test_a_long_scan_takes_further_connections_where_it_may(folder: Path, allowed: str) -> None:
-    """So many folders that some are left to begin when it has been going on for long enough, however quick the server.
-
-    One connection takes up to 32 at once; with few folders in all, the second one may take the last of them.
-    """
+def test_a_scan_that_has_to_wait_takes_further_connections_where_it_may(folder: Path, allowed: str) -> None:
+    """A far server: one connection takes up to 32 folders at once, so that most are left to begin after a wait."""
     folders = 300
     with start_smbd(folder, share_options={"max connections": allowed}) as server:
         fill(server.root, {f"d{number}/{'x' * 50}{each}": 0 for number in range(folders) for each in range(4)})
         for connections in (1, 3):
-            with opened(server, connections=connections) as source:
-                pending = [ROOT]
-                most = 0
-                found = 0
-                for listing in source.scan(pending):
-                    pending += [RelPath(each.name) for each in listing.entries if each.kind is Kind.DIRECTORY]
-                    found += len(listing.entries)
-                    time.sleep(0.003)  # an engine that has work of its own
-                    most = max(most, len(server.sessions()))
+            with FaultProxy((server.host, server.port), latency_s=0.04) as proxy:
+                with opened(server, port=proxy.port, connections=connections) as source:
+                    found, most = count_and_see_connections(source, server)
                 assert found == folders + folders * 4
-                assert allowed == "1" or most == connections
+                assert allowed == "1" or most == max(connections - 1, 1), "one is left for the files"
                 assert server.open_files() == []
             wait_until(lambda: not server.sessions())
+
+
+def test_a_scan_whose_listings_are_worked_on_slowly_takes_one_connection(server: SmbServer) -> None:
+    fill(server.root, {f"d{number}/f": 0 for number in range(100)})
+    with opened(server, connections=4) as source:
+        found, most = count_and_see_connections(source, server, pause_s=0.004)
+    assert (found, most) == (200, 1)
+
+
+def count_and_see_connections(source: SmbSource, server: SmbServer, pause_s: float = 0.0) -> tuple[int, int]:
+    """Scan everything; return how many entries there were, and how many sessions at most."""
+    pending, found, most = [ROOT], 0, 0
+    for listing in source.scan(pending):
+        pending += [RelPath(each.name) for each in listing.entries if each.kind is Kind.DIRECTORY]
+        found += len(listing.entries)
+        time.sleep(pause_s)  # an engine that has work of its own
+        most = max(most, len(server.sessions()))
+    return found, most
 
 
 def test_stand_ins_for_names_that_windows_forbids_are_told_from_legal_look_alikes(server: SmbServer) -> None:

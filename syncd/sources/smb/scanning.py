@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -15,12 +14,12 @@ from syncd.sources.smb.listing import FolderList, ListLane, given_up
 from syncd.sources.smb.pool import Pool
 
 _WAIT_S = 0.5
-_ALONE_S = 0.15  # a scan that takes longer than this gets further connections
+_ALONE_S = 0.1  # a scan that waits longer than this for one connection gets another
 _LANES = 4
 
 
 class Scanning:
-    """One call of scan(): one connection at first, more for a scan that takes long (the server works one each)."""
+    """One call of scan(): one connection at first, more for a scan that has to wait (the server works one each)."""
 
     def __init__(
         self, pool: Pool, pending: list[RelPath], locate: Callable[[RelPath], str], limits: SmbLimits, connections: int
@@ -32,7 +31,7 @@ class Scanning:
         self._most_lanes = connections or _LANES
         self._lanes: list[ListLane] = []
         self._again: deque[FolderList] = deque()
-        self._began = time.monotonic()
+        self._waited_s = 0.0
         self._fruitless = 0
         self._how = ""
         self._loops = LoopGuard()
@@ -56,12 +55,15 @@ class Scanning:
     # --- starting
 
     def _open_lanes(self) -> None:
-        """Open the first lane, or one more for a scan that takes long; where the server grants no more, these do."""
+        """Open the first lane, or one more for a scan that waits long; where the server grants no more, these do.
+
+        What counts is time in which nothing came: a further login helps nobody who is busy with what has come.
+        """
         if not self._lanes:
             self._lanes.append(ListLane(self._pool.channel(again=self._fruitless > 0), self._limits))
             return
         enough = len(self._lanes) >= self._most_lanes or len(self._pending) < 2 * len(self._lanes)
-        if enough or time.monotonic() - self._began < _ALONE_S:
+        if enough or self._waited_s < _ALONE_S * len(self._lanes):
             return
         try:
             self._lanes.append(ListLane(self._pool.channel(), self._limits))
@@ -97,6 +99,7 @@ class Scanning:
     def _wait(self) -> list[FolderList]:
         done: list[FolderList] = []
         silent, elapsed = wait_for_any([lane.channel for lane in self._lanes if lane.channel.in_flight], _WAIT_S)
+        self._waited_s += elapsed
         for lane in [each for each in self._lanes if each.channel in silent]:
             try:
                 lane.channel.silent_for(elapsed)
