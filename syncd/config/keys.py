@@ -231,7 +231,8 @@ MIRROR = (
     Key("rate", _plain(values.rate), "0", 'Bytes a second: `"20M"`, `"0"` for no limit, or with hours: '
         '`"22:00-06:00 0; 20M"`. K, M and G are 1024-based.',
         example='"22:00-06:00 0; 20M"'),
-    Key("connections", _whole(0, 64), 0, "Connections to the server; 0: as many as help."),
+    Key("connections", _whole(0, 64), 0, "Connections to the server that a run has at a time; 0: as many as "
+        "help. A file on demand and the watch for changes have their own."),
     Key("verify_days", _whole(0, 3650), 30, "The whole mirror is re-hashed, and compared with the source, within this "
         "many days; 0: never."),
     Key("trust_checksums", _plain(values.boolean), False, "Believe SHA256SUMS on the share instead of reading a file "

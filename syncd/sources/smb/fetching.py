@@ -60,6 +60,8 @@ class Fetching:
                 elif self._again or self._suspects:
                     self._pool.pause(max(self._not_before - time.monotonic(), self._pace.wait_s(), 0.001))
                 elif not self._failed:
+                    if self._pool.wanted:
+                        self._put_down()
                     wanted = self._queue.take(0 if ended else _IDLE_S)
                     if wanted is None and ended:
                         return
@@ -181,6 +183,9 @@ class Fetching:
     def _release(self) -> None:
         """Give an idle channel back; end one with requests in flight, which closes what it has open."""
         self._delivering.end()
+        self._put_down()
+
+    def _put_down(self) -> None:
         lane, self._lane = self._lane, None
         if lane is None:
             return

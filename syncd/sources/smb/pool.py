@@ -22,6 +22,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _REFUSED_FOR_S = 3600.0
 _LOOK_S = 0.2
+_TURN_S = 0.01
 
 
 class Logins:
@@ -53,9 +54,15 @@ class Logins:
 
 
 class Pool:
-    """Thread-safe. close() makes every other call end with SourceUnavailable, those waiting in a channel too."""
+    """Thread-safe. close() makes every other call end with SourceUnavailable, those waiting in a channel too.
 
-    def __init__(self, establish: Callable[[], Establish], logins: Logins, limits: SmbLimits) -> None:
+    most: so many connections at a time, idle ones included; 0: no bound.
+    """
+
+    def __init__(self, establish: Callable[[], Establish], logins: Logins, limits: SmbLimits, most: int = 0) -> None:
+        self.most = most
+        self._waiting = 0
+        self._connecting = 0
         self._establish = establish
         self._logins = logins
         self._limits = limits
@@ -72,11 +79,24 @@ class Pool:
     def channel(self, *, again: bool = False) -> Channel:
         """Return a channel for the caller's own use until give_back() or its close().
 
-        again: one was lost just now, so that trying for some time is right. Raises SourceUnavailable, SourceAuthFailed.
+        Waits while there are as many as there may be. again: one was lost just now, so that trying for some time is
+        right. Raises SourceUnavailable, SourceAuthFailed.
         """
-        idle = self._take_idle()
+        idle = self._take_turn()
         if idle is not None:
             return idle
+        try:
+            return self._connect_in_time(again)
+        finally:
+            with self._lock:
+                self._connecting -= 1
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a connection: whoever has one and does not need it now gives it back."""
+        return self._waiting > 0
+
+    def _connect_in_time(self, again: bool) -> Channel:
         deadline = time.monotonic() + (self._limits.reconnect_s if again else 0)
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -131,6 +151,27 @@ class Pool:
             attempt.abort()
 
     # --- inside
+
+    def _take_turn(self) -> Channel | None:
+        """Return an idle channel, or None once there may be one more: it counts from then on."""
+        waits = False
+        try:
+            while True:
+                idle = self._take_idle()
+                if idle is not None:
+                    return idle
+                with self._lock:
+                    used = sum(not channel.closed for channel in self._used)
+                    if not self.most or used + len(self._idle) + self._connecting < self.most:
+                        self._connecting += 1
+                        return None
+                    self._waiting += not waits
+                    waits = True
+                self.pause(_TURN_S)
+                self.raise_if_closed()
+        finally:
+            with self._lock:
+                self._waiting -= waits
 
     def _take_idle(self) -> Channel | None:
         while True:

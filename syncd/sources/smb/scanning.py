@@ -21,14 +21,13 @@ _LANES = 4
 class Scanning:
     """One call of scan(): one connection at first, more for a scan that has to wait (the server works one each)."""
 
-    def __init__(
-        self, pool: Pool, pending: list[RelPath], locate: Callable[[RelPath], str], limits: SmbLimits, connections: int
-    ) -> None:
+    def __init__(self, pool: Pool, pending: list[RelPath], locate: Callable[[RelPath], str], limits: SmbLimits) -> None:
         self._pool = pool
         self._pending = pending
         self._locate = locate
         self._limits = limits
-        self._most_lanes = connections or _LANES
+        self._most_lanes = max(pool.most - 1, 1) if pool.most else _LANES  # one is left for the files
+        self._putting_down = False
         self._lanes: list[ListLane] = []
         self._again: deque[FolderList] = deque()
         self._waited_s = 0.0
@@ -41,7 +40,10 @@ class Scanning:
         try:
             while self._pending or self._again or any(lane.folders for lane in self._lanes):
                 self._pool.raise_if_closed()
-                for folder in self._step():
+                done = self._step()
+                if done and self._pool.most == 1:
+                    done += self._put_down()
+                for folder in done:
                     if folder.losses > self._limits.losses:
                         yield given_up(folder.directory, self._how)
                     elif folder.must_go_on():
@@ -71,8 +73,18 @@ class Scanning:
             self._pool.raise_if_closed()
             self._most_lanes = len(self._lanes)
 
+    def _put_down(self) -> list[FolderList]:
+        """End what is in flight and give the only connection back: files are fetched over it until the next step."""
+        done: list[FolderList] = []
+        self._putting_down = True
+        while any(lane.folders for lane in self._lanes):
+            done += self._step()
+        self._putting_down = False
+        self._release()
+        return done
+
     def _start_folders(self, lane: ListLane) -> None:
-        while (self._again or self._pending) and lane.has_room():
+        while not self._putting_down and (self._again or self._pending) and lane.has_room():
             lane.start(self._again.popleft() if self._again else self._next_folder())
 
     def _next_folder(self) -> FolderList:

@@ -30,7 +30,7 @@ class SmbSource:
     """A folder of an SMB share (syncd.ports.Source). Connects when first needed.
 
     folder: below the share, "/"-separated, "" for the share's root. password is asked at each login and may be None for
-    Kerberos tickets. connections is the most that one call may use (0: as many as help).
+    Kerberos tickets. connections is the most at a time (0: as many as help); watcher() has one of its own.
     secret_hint: what the operator does about a refused login.
     """
 
@@ -53,10 +53,9 @@ class SmbSource:
         self._server = Server(host, port, username, domain, password, encrypt, auth, secret_hint)
         self._share = share
         self._folder = folder.strip("/").replace("/", "\\")
-        self._connections = connections
         self._limits = limits or SmbLimits()
         self._pace: Pace = Unpaced()
-        self._pool = Pool(self._establish, Logins(password), self._limits)
+        self._pool = Pool(self._establish, Logins(password), self._limits, connections)
 
     @property
     def description(self) -> str:
@@ -75,7 +74,7 @@ class SmbSource:
 
     def scan(self, pending: list[RelPath]) -> Iterator[Listing]:
         """See ports.Source."""
-        return Scanning(self._pool, pending, self._locate, self._limits, self._connections).listings()
+        return Scanning(self._pool, pending, self._locate, self._limits).listings()
 
     def fetch(self, queue: FetchQueue, sink: Callable[[Wanted], Sink]) -> Iterator[Outcome]:
         """See ports.Source."""
