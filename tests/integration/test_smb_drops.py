@@ -115,8 +115,8 @@ def test_a_whole_run_with_encryption_one_connection_and_a_rate_survives_drops(
     with FaultProxy((server.host, server.port)) as proxy:
         (tmp_path / "syncd.toml").write_text(
             f'[host]\nstate_dir = "{tmp_path}/state"\n[[mirror]]\nname = "M"\ntarget = "{tmp_path}/M"\n'
-            f'source = "{server.url(port=proxy.port)}"\npassword_file = "{server.password_file}"\nmin_free = "0%"\nsettle = "0.01s"\n'
-            'encrypt = true\nconnections = 1\nrate = "20M"\n'
+            f'source = "{server.url(port=proxy.port)}"\npassword_file = "{server.password_file}"\n'
+            'min_free = "0%"\nsettle = "0.01s"\nencrypt = true\nconnections = 1\nrate = "20M"\n'
         )
         proxy.cut_after(2_000_000, Direction.TO_CLIENT, Ending.RESET, times=3)
         (report,) = App(config.load(tmp_path / "syncd.toml", {})).run_once().reports
