@@ -22,7 +22,7 @@ _Done = tuple["FileRead", memoryview, BaseException | None]
 class Delivering:
     """Used by one thread, which owns all but the sinks' write(): that is called by the thread started in here.
 
-    owed: bytes of which take() has not told yet. After a sink's first error nothing more is written to it.
+    owed: bytes of which take() has not told yet. After a file's first error nothing more of it is written.
     """
 
     def __init__(self) -> None:
@@ -59,13 +59,13 @@ class Delivering:
             thread.join()
 
     def _write_all(self) -> None:
-        refused: dict[Sink, BaseException] = {}
+        refused: dict[FileRead, BaseException] = {}
         while (piece := self._todo.get()) is not None:
             file, sink, kept = piece
-            error = refused.get(sink)
+            error = refused.get(file)
             if error is None:
                 try:
                     sink.write(kept)
                 except BaseException as exc:  # noqa: BLE001 - told by take(), in the thread that reads
-                    error = refused[sink] = exc
+                    error = refused[file] = exc
             self._done.put((file, kept, error))
