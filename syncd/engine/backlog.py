@@ -33,7 +33,8 @@ class Backlog:
     def __init__(self, limit: int = MAX_WAITING, yielding: Callable[[], bool] | None = None) -> None:
         """yielding: while it says so nothing is given out: others go first."""
         self._heap: list[tuple[int, int, int, Fetch]] = []
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._limit = limit
         self._yielding = yielding
         self._count = 0
@@ -42,14 +43,15 @@ class Backlog:
 
     def put(self, fetch: Fetch, *, wait: bool = True) -> None:
         """Add one; after abort() it is dropped. wait=False never blocks (a second attempt)."""
-        with self._changed:
-            while wait and len(self._heap) >= self._limit and not self._aborted:
+        heap = self._heap
+        with self._lock:
+            while wait and len(heap) >= self._limit and not self._aborted:
                 self._changed.wait()
             if self._aborted:
                 return
             self._count += 1
-            heapq.heappush(self._heap, (fetch.rank, -fetch.fingerprint.mtime_ns, self._count, fetch))
-            if len(self._heap) == 1:
+            heapq.heappush(heap, (fetch.rank, -fetch.fingerprint.mtime_ns, self._count, fetch))
+            if len(heap) == 1:
                 self._changed.notify_all()
 
     def take(self, wait_s: float) -> Fetch | None:
@@ -58,18 +60,19 @@ class Backlog:
             wait_s -= self._let_others_go_first(wait_s)
             if self._yielding():
                 return None
-        with self._changed:
-            if not self._heap and wait_s > 0 and not self._closed:
+        heap = self._heap
+        with self._lock:
+            if not heap and wait_s > 0 and not self._closed:
                 deadline = time.monotonic() + wait_s
-                while not self._heap and not self._closed:
+                while not heap and not self._closed:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         return None
                     self._changed.wait(left)
-            if not self._heap:
+            if not heap:
                 return None
-            fetch = heapq.heappop(self._heap)[3]
-            if len(self._heap) == self._limit - 1:
+            fetch = heapq.heappop(heap)[3]
+            if len(heap) == self._limit - 1:
                 self._changed.notify_all()
             return fetch
 
@@ -89,13 +92,13 @@ class Backlog:
 
     def close(self) -> None:
         """Nothing more will come."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def abort(self) -> None:
         """Drop everything; whoever waits in put() goes on."""
-        with self._changed:
+        with self._lock:
             self._aborted = self._closed = True
             self._heap.clear()
             self._changed.notify_all()

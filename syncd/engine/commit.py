@@ -132,27 +132,21 @@ class Committer:
         return again
 
     def _promote(self, fresh: list[tuple[Arrived, Staged]], folders: Sequence[RelPath], facts: list[Fact]) -> None:
+        kind, prefix, serial = IntentKind.PROMOTE, f"{self._report.run_id}.", self._serial
         intents = [
-            Intent(
-                self._next_id(),
-                IntentKind.PROMOTE,
-                arrived.fetch.path,
-                arrived.sha256,
-                arrived.fetch.fingerprint,
-                staged=staged.name,
-            )
-            for arrived, staged in fresh
+            Intent(f"{prefix}{next(serial)}", kind, fetch.path, sha256, fetch.fingerprint, staged.name)
+            for (fetch, sha256, _, _), staged in fresh
         ]
         if intents:
             self._catalogue.declare(intents)
         full: DiskFull | None = None
         promoted = 0
-        for arrived, staged in fresh:
-            fetch = arrived.fetch
+        promote, batch = self._mirror.promote, self._batch
+        for (fetch, sha256, _, _), staged in fresh:
             try:
                 if full is not None:
                     raise full
-                local = self._mirror.promote(staged, fetch.path, batch=self._batch)
+                local = promote(staged, fetch.path, batch=batch)
             except MirrorError as error:
                 staged.discard()
                 self._report.fail(fetch.path, error.reason, error.message)
@@ -161,7 +155,7 @@ class Committer:
             else:
                 promoted += 1
                 self._report.replaced += fetch.held is not None
-                facts.append(Held(fetch.path, fetch.fingerprint, arrived.sha256, local))
+                facts.append(Held(fetch.path, fetch.fingerprint, sha256, local))
                 if not fetch.fingerprint.size:
                     self._report.zero_byte += 1
         self._make_folders(folders)

@@ -236,7 +236,10 @@ class Scan:
         return bool(self._only or self._hinted) or enough_listed(self.census.held, self.census.listed)
 
     def _waits_for_flip(self, path: RelPath) -> bool:
-        return path in self.left.flipped_folders or self._is_below_a_flip(paths.split(path)[0])
+        left = self.left
+        if not (left.flipped_folders or left.flipped_files):
+            return False
+        return path in left.flipped_folders or self._is_below_a_flip(paths.split(path)[0])
 
     def _is_below_a_flip(self, directory: RelPath) -> bool:
         flipped = self.left.flipped_files

@@ -18,7 +18,7 @@ from syncd.engine.backlog import MAX_ATTEMPTS, Backlog, Fetch
 from syncd.engine.commit import Arrived, Committer, stops_run
 from syncd.engine.report import Report
 from syncd.engine.space import Space
-from syncd.ports import Failed, Fetched, Mirror, MirrorCatalogue, Sink, Source, Staged
+from syncd.ports import Fetched, Mirror, MirrorCatalogue, Sink, Source, Staged
 
 CHECKPOINT_BYTES = 64 << 20
 GROUP_FILES = 512
@@ -76,21 +76,24 @@ class _Inbox:
         self._items: list[Arrived] = []
         self._bytes = 0
         self._first = 0.0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._ended = False
         self._busy = False
         self.files = GROUP_FILES
 
-    def put(self, item: Arrived) -> None:
-        with self._changed:
+    def put(self, item: Arrived, size: int) -> None:
+        """Add one file of `size` bytes. Hot: for each file of a run."""
+        with self._lock:
             while len(self._items) >= self.files and not self._ended:
                 self._changed.wait()
-            if not self._items:
+            items = self._items
+            if not items:
                 self._first = time.monotonic()
                 self._changed.notify_all()
-            self._items.append(item)
-            self._bytes += item.fetch.fingerprint.size
-            if len(self._items) >= self.files or self._bytes >= GROUP_BYTES:
+            items.append(item)
+            self._bytes += size
+            if len(items) >= self.files or self._bytes >= GROUP_BYTES:
                 self._changed.notify_all()
 
     def take(self) -> list[Arrived]:
@@ -219,11 +222,10 @@ class Transfer:
             backlog: Backlog | None = self.backlog
             while backlog is not None:
                 for outcome in self._source.fetch(backlog, self._sink):
-                    match outcome:
-                        case Fetched(wanted=wanted):
-                            self._arrive(_ours(wanted))
-                        case Failed(wanted=wanted, error=error):
-                            self._lose(_ours(wanted), error)
+                    if isinstance(outcome, Fetched):
+                        self._arrive(_ours(outcome.wanted))
+                    else:
+                        self._lose(_ours(outcome.wanted), outcome.error)
                 self._inbox.drain()
                 backlog = self._second_pass()
         except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the run's thread
@@ -250,37 +252,41 @@ class Transfer:
 
     def _sink(self, wanted: Wanted) -> Sink:
         fetch = _ours(wanted)
+        path, size = fetch.path, fetch.fingerprint.size
         sink: Staged | CheckpointSink | DigestSink
         if fetch.adopt:
             sink = DigestSink()
+        elif size < CHECKPOINT_BYTES:
+            self._space.reserve(size)
+            sink = self._mirror.stage()
         else:
-            self._space.reserve(fetch.fingerprint.size - fetch.offset)
-            staged = self._resumed.pop(fetch.path, None) or self._mirror.stage()
-            large = fetch.fingerprint.size >= CHECKPOINT_BYTES
-            sink = CheckpointSink(staged, fetch, self._catalogue) if large else staged
-            if large:
-                self._reserved[fetch.path] = staged, fetch.fingerprint.size
-        self._open[fetch.path] = sink
+            self._space.reserve(size - fetch.offset)
+            staged = self._resumed.pop(path, None) or self._mirror.stage()
+            sink = CheckpointSink(staged, fetch, self._catalogue)
+            self._reserved[path] = staged, size
+        self._open[path] = sink
         return sink
 
     def _unwritten(self) -> int:
         return sum(size - staged.size for staged, size in list(self._reserved.values()))
 
     def _arrive(self, fetch: Fetch) -> None:
-        sink = self._open.pop(fetch.path)
-        self._reserved.pop(fetch.path, None)
-        self._report.bytes += fetch.fingerprint.size - fetch.offset
+        path, fingerprint = fetch.path, fetch.fingerprint
+        sink = self._open.pop(path)
+        self._report.bytes += fingerprint.size - fetch.offset
         if isinstance(sink, DigestSink):
             self._adopt(fetch, sink.hexdigest())
             return
-        staged = sink.staged if isinstance(sink, CheckpointSink) else sink
+        if isinstance(sink, CheckpointSink):
+            self._reserved.pop(path, None)
+            sink = sink.staged
         try:
-            sha256 = staged.seal(fetch.fingerprint.mtime_ns)
+            sha256 = sink.seal(fingerprint.mtime_ns)
         except MirrorError as error:
-            staged.discard()
+            sink.discard()
             self._lose_locally(fetch, error)
             return
-        self._inbox.put(Arrived(fetch, sha256, staged))
+        self._inbox.put(Arrived(fetch, sha256, sink), fingerprint.size)
 
     def _adopt(self, fetch: Fetch, sha256: str) -> None:
         """Keep the local file as it lies if its bytes are the server's; else fetch again, to be written this time."""
@@ -289,7 +295,7 @@ class Transfer:
         except MirrorError:
             digest, local = "", None
         if digest == sha256 and local is not None:
-            self._inbox.put(Arrived(fetch, sha256, None, local))
+            self._inbox.put(Arrived(fetch, sha256, None, local), fetch.fingerprint.size)
         else:
             self._fetch_again(replace(fetch, adopt=False))
 

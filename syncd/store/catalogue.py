@@ -281,7 +281,7 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
 
     def declare(self, intents: Sequence[Intent]) -> None:
         ids = json.dumps([intent.id for intent in intents])
-        declared = json.dumps([_plain(intent) for intent in intents])
+        declared = json.dumps(intents)
         with self._catalogue.transaction() as db:
             db.execute("INSERT INTO intents (mirror_id, ids, declared) VALUES (?, ?, ?)", (self.id, ids, declared))
 
@@ -455,11 +455,6 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
 
 def _nobody() -> None:
     """Be told of new announcements, and do nothing."""
-
-
-def _plain(intent: Intent) -> Row:
-    fingerprint = list(intent.fingerprint)
-    return [intent.id, intent.kind.value, intent.path, intent.sha256, fingerprint, intent.staged, intent.from_path]
 
 
 def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from syncd.core.model import Dropped, Fact, FileEvent, Held, Record, RelPath
-from syncd.core.paths import split
 from syncd.store.sql import Row, by_directory, in_batches, int64, pack_record, unpack_record, write_batches
 
 _STATE = """
@@ -66,7 +65,7 @@ class Change:
         """Write facts about distinct paths."""
         places = self._places(facts)
         previous = self._previous(list(places.values()))
-        generations = self._buried_generations([fact.path for fact in facts if places.get(fact.path) not in previous])
+        generations = self._buried_generations(facts, places, previous)
         for fact in facts:
             if isinstance(fact, Held):
                 place = places[fact.path]
@@ -88,13 +87,17 @@ class Change:
 
     def _places(self, facts: Sequence[Fact]) -> dict[RelPath, Key]:
         """Return where the records of these paths are kept; of a dropped path only if its directory is known."""
-        split_paths = [(fact, *split(fact.path)) for fact in facts]
-        coming = {directory for fact, directory, _ in split_paths if isinstance(fact, Held)}
+        parts = [fact.path.rpartition("/") for fact in facts]
+        coming = {directory for (directory, _, _), fact in zip(parts, facts, strict=True) if isinstance(fact, Held)}
         ids = self._directory_ids(self._mirror_id, set(coming), make=True)
-        leaving = {directory for _, directory, _ in split_paths} - coming
+        leaving = {directory for directory, _, _ in parts} - coming
         if leaving:
             ids |= self._directory_ids(self._mirror_id, set(leaving), make=False)
-        return {fact.path: (ids[directory], name) for fact, directory, name in split_paths if directory in ids}
+        return {
+            fact.path: (ids[directory], name)
+            for (directory, _, name), fact in zip(parts, facts, strict=True)
+            if directory in ids
+        }
 
     def _previous(self, places: Sequence[Key]) -> dict[Key, Record]:
         found: dict[Key, Record] = {}
@@ -103,26 +106,33 @@ class Change:
                 found[directory_id, name] = unpack_record(bytes.fromhex(packed), "")
         return found
 
-    def _buried_generations(self, paths: list[RelPath]) -> dict[str, int]:
-        """Return the generations that paths had when they were last held."""
-        if not (self._tombstones and paths):
+    def _buried_generations(
+        self, facts: Sequence[Fact], places: Mapping[RelPath, Key], previous: Mapping[Key, Record]
+    ) -> dict[str, int]:
+        """Return the generations that paths which are not held had when they were last held."""
+        if not self._tombstones:
             return {}
+        paths = [fact.path for fact in facts if places.get(fact.path) not in previous]
         row = self._db.execute(_BURIED, (self._mirror_id, json.dumps(paths))).fetchone()
         return dict(json.loads(row[0]))
 
     # --- what becomes of it
 
     def _hold(self, fact: Held, place: Key, held: Record | None, buried: dict[str, int]) -> None:
-        if held is not None and not fact.announce and held.sha256 == fact.sha256:
-            generation = held.generation
+        path, fingerprint, sha256, local, announce = fact
+        size, mtime_ns, _, _ = fingerprint
+        if held is None:
+            generation = max(buried.get(path, self._floor) + 1, self._now_ms)
+            self._announce(path, _READY, size, sha256, mtime_ns, generation)
+            self._files += 1
+            self._bytes += size
         else:
-            previous = held.generation if held is not None else buried.get(fact.path, self._floor)
-            generation = max(previous + 1, self._now_ms)
-            event = _READY if held is None else _UPDATED
-            self._announce(fact.path, event, fact.fingerprint.size, fact.sha256, fact.fingerprint.mtime_ns, generation)
-        self._files += held is None
-        self._bytes += fact.fingerprint.size - (held.size if held is not None else 0)
-        packed = pack_record(fact.fingerprint, fact.sha256, generation, fact.local)
+            generation = held.generation
+            if announce or held.sha256 != sha256:
+                generation = max(generation + 1, self._now_ms)
+                self._announce(path, _UPDATED, size, sha256, mtime_ns, generation)
+            self._bytes += size - held.size
+        packed = pack_record(fingerprint, sha256, generation, local)
         self._records.append((*place, packed, "", self._revision))
 
     def _drop(self, fact: Dropped, place: Key, held: Record) -> None:
@@ -137,8 +147,10 @@ class Change:
         self._bytes -= held.size
 
     def _announce(self, path: str, event: str, size: int, sha256: str, mtime_ns: int, generation: int) -> None:
-        what = path, event, size, bytes.fromhex(sha256), int64(mtime_ns), generation
-        self._events.append((self._next_seq, self._mirror_id, *what, self._run_id, self._at, None))
+        digest, mtime_ns, seq = bytes.fromhex(sha256), int64(mtime_ns), self._next_seq
+        self._events.append(
+            (seq, self._mirror_id, path, event, size, digest, mtime_ns, generation, self._run_id, self._at, None)
+        )
         self._next_seq += 1
 
     def _write(self, facts: Sequence[Fact]) -> None:

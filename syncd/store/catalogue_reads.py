@@ -20,7 +20,7 @@ from syncd.core.model import (
     RelPath,
     Unheld,
 )
-from syncd.core.paths import join, split
+from syncd.core.paths import split
 from syncd.core.reasons import Reason
 from syncd.ports import Announcement, ClosedRun, HeldDirectory, Totals
 from syncd.store import outbox
@@ -176,8 +176,9 @@ class MirrorReads:
 
     def records(self, below: RelPath = ROOT) -> Iterator[tuple[RelPath, Record]]:
         for directory_id, directory in self._directories(below):
+            prefix = f"{directory}/" if directory else ""
             for name, record in self._records_in(directory_id):
-                yield join(directory, name), record
+                yield RelPath(prefix + name), record
 
     def _records_in(self, directory_id: int) -> Iterator[tuple[str, Record]]:
         """Stream one directory's records by name. A "/" parts them: it is in no name, and in no run's id."""

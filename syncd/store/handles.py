@@ -92,6 +92,16 @@ class Handles:
             assert found is not None  # noqa: S101 - create=True makes it or raises
         return found
 
+    def make_to_change(self, directory: str) -> int:
+        """trim(), make() and touch() in one, for each file that is put in place. Raises OSError."""
+        if len(self._open) > MAX_OPEN:
+            self.trim()
+        found = self._open.get(directory)
+        if found is None:
+            found = self.make(directory)
+        self._touched.add(directory)
+        return found
+
     def touch(self, directory: str) -> None:
         """Note that names in this (open) folder changed."""
         self._touched.add(directory)

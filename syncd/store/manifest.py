@@ -13,9 +13,10 @@ _encode = json.encoder.encode_basestring  # json.dumps of a str without its ASCI
 
 def manifest_line(path: RelPath, record: Record) -> bytes:
     """Return one line: path, size, sha256, the source's mtime_ns, generation."""
+    size, mtime_ns, _, _, sha256, generation, *_ = record
     return (
-        f'{{"path": {_encode(path)}, "size": {record.size}, "sha256": "{record.sha256}", '
-        f'"mtime_ns": {record.mtime_ns}, "generation": {record.generation}}}\n'
+        f'{{"path": {_encode(path)}, "size": {size}, "sha256": "{sha256}", '
+        f'"mtime_ns": {mtime_ns}, "generation": {generation}}}\n'
     ).encode()
 
 

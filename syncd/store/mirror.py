@@ -212,11 +212,13 @@ class DiskMirror:
     def promote(self, staged: Staged | str, path: RelPath, *, batch: str) -> LocalStat:
         """Move a synced staged file (or, in recovery, its name) to its place; what lay there goes to the trash."""
         writing = self._writing
+        file: StagedFile | None = None
         if isinstance(staged, str):
             name, size = staged, self._recovered_size(staged)
         else:
-            need_durable(cast("StagedFile", staged))
-            name, size = staged.name, staged.size
+            file = cast("StagedFile", staged)
+            need_durable(file)
+            name, size = file.name, file.size
         try:
             try:
                 status = self._put_in_place(writing, name, path, batch)
@@ -228,21 +230,19 @@ class DiskMirror:
             raise translate(error, "put in place", path) from error
         if status.st_size != size or not stat.S_ISREG(status.st_mode):
             raise LocalIOError(f"{path} was replaced by somebody else just now", hint=hint_for(Reason.LOCAL_IO))
-        if not isinstance(staged, str):
-            writing.staging.released(cast("StagedFile", staged))
+        if file is not None:
+            writing.staging.released(file)
         return self._looker.local(status)
 
     def _put_in_place(self, writing: _Writing, staged: str, path: RelPath, batch: str) -> os.stat_result:
         directory, _, name = path.rpartition("/")
-        writing.handles.trim()
-        folder = writing.handles.make(directory)
+        folder = writing.handles.make_to_change(directory)
         try:
             there = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             pass
         else:
             self._clear(writing, there, folder, path, batch)
-        writing.handles.touch(directory)
         os.rename(staged, name, src_dir_fd=writing.staging_folder, dst_dir_fd=folder)
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 

@@ -42,15 +42,16 @@ class StagedFile:
 
     def write(self, chunk: memoryview) -> None:
         """Append and hash. Raises DiskFull, LocalIOError; then the file can only be discarded."""
+        length = len(chunk)
         try:
             written = os.write(self._descriptor, chunk)
-            if written != len(chunk):
+            if written != length:
                 self._write_rest(chunk[written:])
         except OSError as error:
             self._torn = True
             raise translate(error, "write a staged file") from error
         self._digest.update(chunk)
-        self.size += len(chunk)
+        self.size += length
 
     def _write_rest(self, chunk: memoryview) -> None:
         while len(chunk):
