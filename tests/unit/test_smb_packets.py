@@ -44,12 +44,11 @@ def reply(command: int, body: bytes, *, flags: int = 1, following: int = 0) -> m
 
 
 def test_request_header_is_laid_out_as_in_2_2_1_2() -> None:
-    packed = packets.pack_header(
-        b"\xfeSMB", 64, 3, 0, packets.READ, 40, 0xC, 120, 0x1122, 0xFEFF, 0x33, 0x44, bytes(16)
-    )
+    packed = packets.pack_header(b"\xfeSMB", 64, 3, 0, packets.READ, 40, 0xC, 120, 0x1122, 0xFEFF, 0x33, 0x44)
     assert packed == bytes.fromhex(
         "fe534d42 4000 0300 00000000 0800 2800 0c000000 78000000 2211000000000000 fffe0000 33000000 4400000000000000"
-    ) + bytes(16)
+    )
+    assert len(packed) == packets.SIGNATURE_AT
 
 
 def test_create_asks_for_little_and_shares_everything() -> None:

@@ -36,8 +36,6 @@ from syncd.sources.smb.packets import (
     HEADER_SIZE,
     NO_MESSAGE,
     PLAIN_ID,
-    SIGNATURE_AT,
-    SIGNATURE_END,
     ProtocolError,
     pack_header,
     unpack_header,
@@ -182,14 +180,12 @@ class Channel:
                 following = HEADER_SIZE + len(body)
             else:
                 wanted += ask
-            message = pack_header(
+            head = pack_header(
                 PLAIN_ID, 64, charge if large_mtu else 0, 0, command, wanted, flags, following, message_id, 0xFEFF,
-                tree, session, _UNSIGNED,
-            ) + body  # fmt: skip
-            if signer is not None:
-                out += (message[:SIGNATURE_AT], signer(message, message_id), message[SIGNATURE_END:])
-            else:
-                out.append(message)
+                tree, session,
+            )  # fmt: skip
+            signature = _UNSIGNED if signer is None else signer(head + _UNSIGNED + body, message_id)
+            out += (head, signature, body)
             waiting[message_id] = (command, callback, charge, now, received)
             message_id += charge
             flags |= FLAG_RELATED
@@ -359,10 +355,11 @@ class Channel:
 
     def _take_chain(self, view: memoryview, start: int, end: int) -> None:
         """Handle one reply, or the compounded ones of a frame. Hot: three replies for each small file."""
+        verifier, waiting_for = self._verifier, self._waiting
         while True:
             status, command, granted, flags, following, message_id = unpack_header(view, start, end)
             last = start + following if following else end
-            waiting = self._waiting.get(message_id) or self._patient.get(message_id)
+            waiting = waiting_for.get(message_id) or self._patient.get(message_id)
             if message_id == NO_MESSAGE:
                 pass  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
             elif waiting is None or waiting[0] != command:
@@ -372,10 +369,10 @@ class Channel:
                 if message_id in self._patient:
                     self._promise(message_id)
             else:
-                if self._verifier is not None:
+                if verifier is not None:
                     if not flags & FLAG_SIGNED:
                         raise ProtocolError("a reply without a signature")
-                    if not self._verifier(view[start:last], message_id):
+                    if not verifier(view[start:last], message_id):
                         raise ProtocolError("a reply with a wrong signature")
                 self._account(waiting, message_id, granted)
                 if status and meaning_of(status) is Meaning.SESSION_ENDED:

@@ -62,12 +62,15 @@ def to_ns(filetime: int) -> int:
 
 # ProtocolId StructureSize CreditCharge Status Command Credits Flags NextCommand MessageId Reserved TreeId SessionId
 # (Signature follows)
-HEADER = Struct("<4sHHIHHIIQIIQ16s")
+HEADER = Struct("<4sHHIHHIIQIIQ")
 _REPLY = Struct("<IHHIHHIIQ")
 _PLAIN = int.from_bytes(PLAIN_ID, "little")
 
 pack_header = HEADER.pack
-"""Packs a request's header from the fields in HEADER's order; called without a wrapper, three times a small file."""
+"""Packs a request's header up to its signature from the fields in HEADER's order.
+
+Called without a wrapper, three times a small file.
+"""
 
 Header = tuple[int, int, int, int, int, int]
 """Of a reply, as far as it concerns us: status, command, credits granted, flags, next_command, message id."""
@@ -145,6 +148,7 @@ def pack_echo() -> bytes:
 _OPENED = Struct("<H6x8x8xQQ8xqI4x16s8x")
 _CLOSED = Struct("<HHI8x8xQQ8xqI")
 _READ_REPLY = Struct("<HBxI8x")
+_READ_REPLY_SIZE = _READ_REPLY.size
 _OUTPUT = Struct("<HHI")
 _IOCTL_REPLY = Struct("<H2xI16sIIII8x")
 _NEGOTIATED = Struct("<HHH2x16sIIIIQ")
@@ -200,9 +204,19 @@ def unpack_close(view: memoryview, start: int, end: int) -> Closed:
 
 
 def unpack_read(view: memoryview, start: int, end: int) -> tuple[int, int]:
-    """2.2.20: return where the data begin and end in the view."""
-    _, offset, length = _body(_READ_REPLY, 17, view, start, end, "READ")
-    return _within(end, start, offset, length, "READ")
+    """2.2.20: return where the data begin and end in the view. Hot: for each small file."""
+    body = start + HEADER_SIZE
+    if end - body < _READ_REPLY_SIZE:
+        raise ProtocolError("a READ reply that is too short")
+    structure_size, offset, length = _READ_REPLY.unpack_from(view, body)
+    if structure_size != 17:
+        raise ProtocolError("a READ reply with a wrong structure size")
+    if length == 0:
+        return start, start
+    first = start + offset
+    if offset < HEADER_SIZE or first + length > end:
+        raise ProtocolError("a READ reply whose buffer lies outside of it")
+    return first, first + length
 
 
 def unpack_output(view: memoryview, start: int, end: int, what: str = "query") -> tuple[int, int]:

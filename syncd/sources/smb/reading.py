@@ -26,6 +26,7 @@ from syncd.sources.smb.packets import CLOSE, CREATE, READ, pack_close, pack_crea
 _ACCESS = packets.FILE_READ_DATA | packets.FILE_READ_ATTRIBUTES
 _OPTIONS = packets.OPTION_FILE | packets.OPTION_REPARSE
 _NO_FILE = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
+_CLOSE_IT = pack_close()
 _BUSY_TRIES = 5
 _FEWEST_FILES = 8
 _SLOW_S, _QUICK_S = 0.5, 0.2  # above the server's best
@@ -43,8 +44,8 @@ class FileRead:
     """
 
     __slots__ = (
-        "_closed", "_ctime", "_lane", "_make_sink", "_sink", "_stash", "busy", "closing", "delivered", "error",
-        "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop", "wanted",
+        "_closed", "_ctime", "_lane", "_make_sink", "_mtime", "_sink", "_stash", "busy", "closing", "delivered",
+        "error", "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop", "wanted",
     )  # fmt: skip
 
     _lane: ReadLane  # since begin()
@@ -69,7 +70,7 @@ class FileRead:
         self.handle: bytes | None = None
         self.error: SyncdError | None = None
         self.retry = False
-        self._ctime = -1
+        self._mtime = self._ctime = -1
         self._closed: packets.Closed | None = None
         self._stash: dict[int, memoryview] = {}
 
@@ -88,7 +89,7 @@ class FileRead:
             self.next = offset + first
             self.pending = 1
         if self.next >= size:
-            steps.append((CLOSE, pack_close(), 1, self._on_close))
+            steps.append((CLOSE, _CLOSE_IT, 1, self._on_close))
             self.closing = True
         return steps
 
@@ -127,10 +128,11 @@ class FileRead:
         if status:
             self._fail_with(status)
             return
-        mtime, self._ctime, size, attributes, self.handle = packets.unpack_create(view, start, end)
+        self._mtime, self._ctime, size, attributes, self.handle = packets.unpack_create(view, start, end)
+        wanted = self.wanted.fingerprint
         if attributes & _NO_FILE:
             self.error = self._no_file(attributes)
-        elif not self._is_wanted(size, mtime):
+        elif size != wanted.size or to_ns(self._mtime) != wanted.mtime_ns:
             self.error = self._changed("since it was listed")
 
     def _on_range(self, offset: int, length: int, status: int, view: memoryview, start: int, end: int) -> None:
@@ -180,14 +182,10 @@ class FileRead:
             self.retry = True  # the server gave less than asked for, yet not at the end: go on in ranges
         elif not queried:
             self.error = EntryUnreadable(f'"{self.wanted.path}": the server does not tell its size and time at the end')
-        elif not self._is_wanted(size, mtime) or ctime != self._ctime:
+        elif mtime != self._mtime or ctime != self._ctime or size != self.wanted.fingerprint.size:
             self.error = self._changed("while it was read")
         elif self._sink is None:
             self._open_sink()  # a file of no bytes has its sink made too
-
-    def _is_wanted(self, size: int, filetime: int) -> bool:
-        wanted = self.wanted.fingerprint
-        return size == wanted.size and to_ns(filetime) == wanted.mtime_ns
 
     def _no_file(self, attributes: int) -> SyncdError:
         if attributes & packets.ATTRIBUTE_REPARSE:
