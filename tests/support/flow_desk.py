@@ -116,10 +116,15 @@ class FakeFiles:
         self.near: tuple[str, ...] = ()
         self.holds: list[FakeHold] = []
         self.make_hold: Callable[[str], FakeHold] = FakeHold
+        self.resolved: list[str] = []
         self.asked: list[str] = []
         self._looked_at = 0
 
     def resolve(self, path: str) -> Resolution:
+        self.resolved.append(path)
+        return self._now(path)
+
+    def _now(self, path: str) -> Resolution:
         state = self.states.get(path, State.READY)
         return self._answer(path, state[0] if isinstance(state, list) else state)
 
@@ -131,6 +136,9 @@ class FakeFiles:
         return self._answer(path, state)
 
     def hold(self, path: str) -> FakeHold | Resolution:
+        found = self._now(path)
+        if found.state is not State.READY:
+            return found
         hold = self.make_hold(path)
         self.holds.append(hold)
         return hold

@@ -29,6 +29,21 @@ def test_a_task_ends_in_one_result_and_its_message_is_finished_after_it_is_recor
         assert entry["source_sha256"] == "ab" * 32
         assert desk.store.counts().owed == 0
         assert desk.files.holds[0].released
+        assert not desk.files.resolved, "its lease says that it is there"
+
+
+def test_while_one_is_read_the_next_ones_file_is_brought() -> None:
+    with Desk() as desk:
+        desk.job("job", 2)
+        desk.files.states["B/next.jpg"] = [State.FETCHING, State.READY]
+        go_on = threading.Event()
+        desk.recognizer.read = lambda request, stop: None if go_on.wait(20) else pytest.fail("never let go")
+        first = desk.give("B/first.jpg", 0)
+        until(lambda: len(desk.recognizer.requests) == 1)
+        following = desk.give("B/next.jpg", 1)
+        until(lambda: desk.files.asked == ["B/next.jpg"])
+        go_on.set()
+        assert first.wait() == following.wait() == ("finish", 0)
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"[1]", b"{}", b"x" * (1 << 20), b'{"job_id": 5}'])

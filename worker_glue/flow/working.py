@@ -29,6 +29,9 @@ from worker_glue.ports import Files, Hold, Recognizer, Store
 from worker_glue.tasks import entries, providers
 from worker_glue.tasks.parse import passed_on
 
+TURN_S = 0.25
+"""A turn that comes so soon is waited for before the file is asked about: the lease tells whether it is there."""
+
 
 class _Again(Exception):
     """The file has to be had once more. lost: its version was not protected to the end."""
@@ -99,9 +102,8 @@ class Working:
         engine = self._engine(hand)
         lost = 0
         while lost < self._limits.lost_leases:
-            self._files.ready(hand, self.check)
             try:
-                done = self._in_slot(hand, engine)
+                done = self._at_once(hand, engine) or self._when_ready(hand, engine)
             except _Again as again:
                 lost += again.lost
             else:
@@ -195,26 +197,41 @@ class Working:
 
     # --- the work
 
-    def _in_slot(self, hand: Hand, engine: str) -> _Done | Ending:
-        """Work on the task when it is its turn. What comes after, the next one need not wait for."""
+    def _at_once(self, hand: Hand, engine: str) -> _Done | Ending | None:
+        """Work on the task without asking for its file first; None when its turn, or its file, is not there yet."""
+        if not self._tools.slots.acquire(timeout=TURN_S):
+            return None
+        return self._in_slot(hand, engine)
+
+    def _when_ready(self, hand: Hand, engine: str) -> _Done | Ending:
+        """Have the file brought while others are read, then work on the task when it is its turn."""
+        self._files.ready(hand, self.check)
         hand.phase = Phase.QUEUED
         while not self._tools.slots.acquire(timeout=0.5):
             if hand.interrupted.is_set() or hand.delivery.lost:
                 self.check(hand)
             self._hold_time(hand)
+        done = self._in_slot(hand, engine)
+        if done is None:  # it changed since it was resolved
+            raise _Again(lost=True)
+        return done
+
+    def _in_slot(self, hand: Hand, engine: str) -> _Done | Ending | None:
+        """Work on the task, and end the turn. What comes after, the next one need not wait for."""
         began = time.monotonic()
+        worked = True
         try:
-            return self._leased(hand, engine)
+            if hand.interrupted.is_set():
+                self.check(hand)
+            hold = self._tools.files.hold(hand.task.file_path)
+            worked = not isinstance(hold, Resolution)
+            return None if isinstance(hold, Resolution) else self._leased(hand, hold, engine)
         finally:
             self._tools.slots.release()
-            self._tools.appetite.worked(time.monotonic() - began)
+            if worked:
+                self._tools.appetite.worked(time.monotonic() - began)
 
-    def _leased(self, hand: Hand, engine: str) -> _Done | Ending:
-        if hand.interrupted.is_set():
-            self.check(hand)
-        hold = self._tools.files.hold(hand.task.file_path)
-        if isinstance(hold, Resolution):  # it changed since it was resolved
-            raise _Again(lost=True)
+    def _leased(self, hand: Hand, hold: Hold, engine: str) -> _Done | Ending:
         hand.hold, hand.phase = hold, Phase.OCR
         try:
             return self._read(hand, hold, engine)
