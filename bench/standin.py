@@ -104,7 +104,7 @@ def values_at(document: Any, path: str) -> Iterator[Any]:
 
 
 def matches(document: Document, wanted: Mapping[str, Any]) -> bool:
-    """Say whether a filter finds a document: equality, $ne, $nin, $in and $nor."""
+    """Say whether a filter finds a document: equality, $lt, $ne, $nin, $in and $nor."""
     return all(_meets(document, path, condition) for path, condition in wanted.items())
 
 
@@ -114,6 +114,10 @@ def _meets(document: Document, path: str, condition: Any) -> bool:
     if not (isinstance(condition, dict) and condition and next(iter(condition)).startswith("$")):
         return _has(document, path, [condition])
     for operator, operand in condition.items():
+        if operator == "$lt":
+            if not any(value < operand for value in values_at(document, path)):
+                return False
+            continue
         sought = operand if operator in ("$in", "$nin") else [operand]
         if operator not in ("$eq", "$in", "$ne", "$nin"):
             raise NotImplementedError(operator)

@@ -142,6 +142,16 @@ def test_a_result_is_recorded_once_whatever_comes_again(place: Place) -> None:
     assert job["updated_at"] >= job["created_at"]
 
 
+def test_whoever_looked_before_the_others_saved_leaves_no_progress_behind(place: Place) -> None:
+    total = 40
+    job_id = place.new(total)
+    tasks = [task(job_id, f"B/{n}.jpg", n) for n in range(total)]
+    assert all(place.jobs.look(each).open for each in tasks)
+    saved = all_at_once([lambda each=each: place.jobs.save(result(each)) for each in tasks])  # type: ignore[misc]
+    assert saved == [Saved.RECORDED] * total
+    assert_complete(place.job(job_id), total)
+
+
 def test_an_error_is_an_entry_like_a_result(place: Place) -> None:
     job_id = place.new(2)
     one, other = task(job_id, "B/x.jpg", 0), task(job_id, "B/y.jpg", 1)

@@ -24,7 +24,7 @@ from worker_glue.jobs import link as linking
 from worker_glue.jobs import records
 from worker_glue.jobs.desk import TASKS_A_DOCUMENT, EntrySource, JobDesk
 from worker_glue.jobs.link import Link, Patience
-from worker_glue.jobs.mongo import MongoJobs
+from worker_glue.jobs.mongo import FAR_FROM_THE_END, FRESH_S, REMEMBERED, Fresh, MongoJobs
 from worker_glue.jobs.workers import Heartbeats
 from worker_glue.model import Kind, Outcome, Page, Recognized, SourceOf, Task
 from worker_glue.ports import Saved
@@ -361,6 +361,41 @@ def test_workers_are_shown_until_they_go(server: MongoServer, jobs: MongoJobs) -
 def test_a_save_writes_with_majority_and_journal(jobs: MongoJobs) -> None:
     concern = jobs.link.call(lambda db: db[records.COLLECTION].write_concern.document)
     assert (concern["w"], concern.get("journal", concern.get("j"))) == ("majority", True)
+
+
+def test_a_save_after_a_look_is_one_update_until_the_job_comes_to_its_end(
+    server: MongoServer, jobs: MongoJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker_glue.jobs.mongo.FRESH_S", 600.0)
+    job_id = new_job(jobs, 12)
+    asked: list[str] = []
+    find_one = Collection.find_one
+    monkeypatch.setattr(Collection, "find_one", lambda *args, **more: asked.append("find") or find_one(*args, **more))
+    for number in range(12):
+        task = Task(job_id, f"B/{number}.jpg", number, (), False, "single", None, None, b"")
+        assert jobs.look(task).open
+        asked.clear()
+        assert jobs.save(result(job_id, number)) is Saved.RECORDED
+        assert bool(asked) is (number >= 12 - FAR_FROM_THE_END)
+    monkeypatch.undo()
+    job = stored(server, job_id)
+    assert (job["consumed_count"], job["progress"]["current"], job["progress"]["percentage"]) == (12, 12, 100)
+
+
+def test_counters_that_are_old_are_read_again() -> None:
+    now = [0.0]
+    fresh = Fresh(lambda: now[0])
+    fresh.remember("job", records.Counted(3, 100, {}))
+    fresh.advance("job")
+    assert fresh.remembered("job") == records.Counted(4, 100, {})
+    now[0] = FRESH_S + 1
+    fresh.advance("job")
+    assert fresh.remembered("job") is None
+    assert fresh.remembered("another") is None
+    for number in range(REMEMBERED):
+        fresh.remember(str(number), records.Counted(0, 9, {}))
+    now[0] = 0
+    assert fresh.remembered("job") is None
 
 
 def test_a_uri_cannot_turn_acknowledgement_off(server: MongoServer, port: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +25,15 @@ NEAR_THE_END = 64
 """With so few tasks left, `progress` is set right after each result: whoever comes last must not leave it below 100 %.
 More savers at one moment than this are not to be expected."""
 SETTLE_TRIES = 5
+FRESH_S = 2.0
+"""So long counters are good enough for `progress` to be set from them, while a job is far from its end."""
+FAR_FROM_THE_END = 8
+REMEMBERED = 1_000
 
 
 class MongoJobs:
-    """Looks at jobs and records outcomes, from any thread. A call takes one or two small reads and one update.
+    """Looks at jobs and records outcomes, from any thread. A call takes one small read, or one update; of a job whose
+    counters were not read lately, or that comes to its end, a few of them.
 
     uri, where, warn, patience: see Link. aliases: all spellings of a path's file, for tasks without file_index.
     """
@@ -40,6 +48,7 @@ class MongoJobs:
         patience: Patience = UNHURRIED,
     ) -> None:
         self._aliases = aliases
+        self._fresh = Fresh()
         self.link = Link(uri, where=where, warn=warn, patience=patience)
 
     def look(self, task: Task) -> JobLook:
@@ -48,8 +57,9 @@ class MongoJobs:
 
         def work(db: Documents) -> JobLook:
             jobs = db[records.COLLECTION]
-            job = jobs.find_one(unrecorded, {"status": 1})
+            job = jobs.find_one(unrecorded, records.COUNTERS)
             if job is not None:
+                self._fresh.remember(task.job_id, records.counted(job))
                 return JobLook(_status(job), True)
             return JobLook(_status(jobs.find_one({"job_id": task.job_id}, {"status": 1})), False)
 
@@ -61,11 +71,54 @@ class MongoJobs:
 
     def save(self, outcome: Outcome) -> Saved:
         """See ports.Jobs."""
-        return self.link.call(lambda db: _save(db[records.COLLECTION], outcome, self._aliases))
+        return self.link.call(lambda db: self._save(db[records.COLLECTION], outcome))
 
     def close(self) -> None:
         """End the connection; safe to repeat."""
         self.link.close()
+
+    def _save(self, jobs: _Jobs, outcome: Outcome) -> Saved:
+        counted = self._fresh.remembered(outcome.key.job_id)
+        if counted is None or counted.total - counted.consumed <= FAR_FROM_THE_END:
+            return _save(jobs, outcome, self._aliases)
+        unfinished = records.before_the_last(records.guard(outcome, outcome.message_id, self._aliases), counted.total)
+        matched = _update(jobs, unfinished, outcome, counted)
+        if matched is None:
+            return Saved.TOO_LARGE
+        if not matched:  # recorded before, or come to the job's end meanwhile: that takes a look
+            return _save(jobs, outcome, self._aliases)
+        self._fresh.advance(outcome.key.job_id)
+        return Saved.RECORDED
+
+
+class Fresh:
+    """Counters of jobs as they were a moment ago. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[float, records.Counted]] = OrderedDict()
+
+    def remember(self, job_id: str, counted: records.Counted) -> None:
+        """Take what was read just now."""
+        with self._lock:
+            self._known[job_id] = self._clock(), counted
+            self._known.move_to_end(job_id)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+
+    def remembered(self, job_id: str) -> records.Counted | None:
+        """Return what was read at most FRESH_S ago, with what was recorded here since."""
+        with self._lock:
+            read_at, counted = self._known.get(job_id, (float("-inf"), None))
+            return counted if self._clock() - read_at <= FRESH_S else None
+
+    def advance(self, job_id: str) -> None:
+        """One more was recorded."""
+        with self._lock:
+            known = self._known.get(job_id)
+            if known is not None:
+                self._known[job_id] = known[0], known[1]._replace(consumed=known[1].consumed + 1)
 
 
 def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Saved:
@@ -74,18 +127,25 @@ def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Sav
     if before is None:
         return Saved.NO_JOB
     counted = records.counted(before)
-    update = records.update(outcome, datetime.now(UTC), counted)
-    try:
-        done = jobs.update_one(records.guard(outcome, outcome.message_id, aliases), update)
-    except (PyMongoError, BSONError) as error:
-        if takes_no_entry(error):
-            return Saved.TOO_LARGE
-        raise
-    if not done.matched_count:
+    matched = _update(jobs, records.guard(outcome, outcome.message_id, aliases), outcome, counted)
+    if matched is None:
+        return Saved.TOO_LARGE
+    if not matched:
         return _not_matched(jobs, job_id)
     if counted.total - counted.consumed <= NEAR_THE_END:
         _settle(jobs, job_id)
     return Saved.RECORDED
+
+
+def _update(jobs: _Jobs, wanted: records.Document, outcome: Outcome, counted: records.Counted) -> bool | None:
+    """Enter an outcome; whether the filter found the job, None: the job takes no such entry."""
+    try:
+        done = jobs.update_one(wanted, records.update(outcome, datetime.now(UTC), counted))
+    except (PyMongoError, BSONError) as error:
+        if takes_no_entry(error):
+            return None
+        raise
+    return bool(done.matched_count)
 
 
 def _not_matched(jobs: _Jobs, job_id: str) -> Saved:

@@ -86,6 +86,13 @@ def guard(subject: Outcome | Task, message_id: str = "", aliases: Aliases | None
     return found
 
 
+def before_the_last(guard: Document, total: int) -> Document:
+    """Return a filter that finds the job only while more than one task is missing: whoever records the last one is to
+    look at `progress` again, and with this nobody can be the last without knowing it.
+    """
+    return {**guard, "consumed_count": {"$lt": total - 1}}
+
+
 def spellings(path: str, aliases: Aliases | None = None) -> list[str]:
     """Return the ways in which workers may have noted a path: raw, every alias's, each bare and below /app/, /data/."""
     known = [path, *(aliases(path) if aliases is not None else ())]
