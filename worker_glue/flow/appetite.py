@@ -10,6 +10,7 @@ from worker_glue.flow.limits import Limits
 
 AHEAD_S = 2.0
 """So much work is had in hand beside what is worked on, but one task at least: its file is fetched meanwhile."""
+QUICK_S = 0.25
 _WEIGHT = 0.3
 
 
@@ -30,6 +31,13 @@ class Appetite:
         limits = self._limits
         ahead = 1 if self._task_s is None else math.ceil(AHEAD_S / max(self._task_s, 1e-3))
         return min(limits.in_flight, limits.concurrency + self._waiting + max(1, ahead))
+
+    @property
+    def turn_s(self) -> float:
+        """How long to wait for one's turn before asking for the file: where tasks are quick, as long as what is in hand
+        takes, since the lease then tells whether it is there; else not at all, so that it is brought meanwhile."""
+        task_s = self._task_s
+        return AHEAD_S if task_s is not None and task_s < QUICK_S else 0.0
 
     def begin(self, asks: Callable[[int], None]) -> None:
         """From now on tell whoever can ask nsqd."""

@@ -29,9 +29,6 @@ from worker_glue.ports import Files, Hold, Recognizer, Store
 from worker_glue.tasks import entries, providers
 from worker_glue.tasks.parse import passed_on
 
-TURN_S = 0.25
-"""A turn that comes so soon is waited for before the file is asked about: the lease tells whether it is there."""
-
 
 class _Again(Exception):
     """The file has to be had once more. lost: its version was not protected to the end."""
@@ -199,7 +196,7 @@ class Working:
 
     def _at_once(self, hand: Hand, engine: str) -> _Done | Ending | None:
         """Work on the task without asking for its file first; None when its turn, or its file, is not there yet."""
-        if not self._tools.slots.acquire(timeout=TURN_S):
+        if not self._tools.slots.acquire(timeout=self._tools.appetite.turn_s):
             return None
         return self._in_slot(hand, engine)
 
