@@ -116,9 +116,12 @@ class ApiClient:
         return _resolution(self._post("/api/v1/ensure", wish, wait_s=timeout_s))
 
     def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
-        """Pin the version that is held now, at most an hour; the resolution where the path is not ready."""
+        """Pin the version that is held now, at most an hour; the resolution where the path is not ready.
+
+        Asked again where a connection broke under it: a lease of which nobody heard ends by itself.
+        """
         wish = {"path": path, "ttl_s": ttl_s}
-        status, answer = self._ask("POST", "/api/v1/leases", wish, repeatable=False)
+        status, answer = self._ask("POST", "/api/v1/leases", wish)
         if status == 409 and "state" in answer:
             return _resolution(answer)
         return _lease(_checked(status, answer))
@@ -129,7 +132,10 @@ class ApiClient:
         return None if status == 404 else _lease(_checked(status, answer))
 
     def release(self, lease_id: str) -> bool | None:
-        """End a lease; whether the pinned bytes were unchanged, None when it was lost."""
+        """End a lease; whether the pinned bytes were unchanged, None when it was lost.
+
+        Never sent again, since the second answer could not tell; where the connection breaks it ends by itself.
+        """
         status, answer = self._ask("DELETE", f"/api/v1/leases/{quote(lease_id, safe='')}", repeatable=False)
         return None if status == 404 else bool(_checked(status, answer).get("intact"))
 
@@ -193,10 +199,17 @@ class ApiClient:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _ask(
-        self, method: str, target: str, body: object = None, *, wait_s: float = 0, repeatable: bool = True
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        *,
+        wait_s: float = 0,
+        repeatable: bool = True,
+        kept: bool = True,
     ) -> tuple[int, dict[str, Any]]:
         timeout_s = self._timeout_s + wait_s
-        return self._opened().ask(method, target, body, timeout_s=timeout_s, repeatable=repeatable)
+        return self._opened().ask(method, target, body, timeout_s=timeout_s, repeatable=repeatable, kept=kept)
 
     def _opened(self) -> Channel:
         from syncd.client.channel import Channel
@@ -213,7 +226,7 @@ class ApiClient:
         return _checked(*self._ask("POST", target, body, wait_s=wait_s))
 
     def _change(self, name: str, body: object) -> dict[str, Any]:
-        return _checked(*self._ask("POST", f"/api/v1/{name}", body, repeatable=False))
+        return _checked(*self._ask("POST", f"/api/v1/{name}", body, repeatable=False, kept=False))
 
     def _start(self, name: str, body: object) -> str:
         return str(self._change(name, body)["id"])

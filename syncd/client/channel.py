@@ -40,17 +40,25 @@ class Channel:
         self._closed = False
 
     def ask(
-        self, method: str, target: str, body: object = None, *, timeout_s: float, repeatable: bool = True
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        *,
+        timeout_s: float,
+        repeatable: bool = True,
+        kept: bool = True,
     ) -> tuple[int, dict[str, Any]]:
         """Return the status and the JSON object that answers one request.
 
-        repeatable: it may be sent again when a kept connection turns out to have been closed; else a new one is used.
+        repeatable: it may be sent again when a kept connection turns out to have been closed.
+        kept: a kept connection will do, which may break under it; else a new one is used.
         Raises: ApiUnreachable; ConfigError (the token file).
         """
         deadline = time.monotonic() + timeout_s
         request = self._request(method, target, body)
         try:
-            answer = self._exchange(request, deadline, repeatable=repeatable)
+            answer = self._exchange(request, deadline, repeatable=repeatable, kept=kept)
             found = json.loads(answer.body)
             if not isinstance(found, dict):
                 raise _Odd("the answer is no JSON object")
@@ -74,11 +82,14 @@ class Channel:
             lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
         return "\r\n".join([*lines, "", ""]).encode("ascii") + payload
 
-    def _exchange(self, request: bytes, deadline: float, *, repeatable: bool) -> _Answer:
-        connection = self._take() if repeatable else None
+    def _exchange(self, request: bytes, deadline: float, *, repeatable: bool, kept: bool) -> _Answer:
+        connection = self._take() if kept else None
         if connection is not None:
-            with contextlib.suppress(ConnectionError):
+            try:
                 return self._over(connection, request, deadline)
+            except ConnectionError:
+                if not repeatable:
+                    raise
         return self._over(_Connection(self._address, deadline), request, deadline)
 
     def _over(self, connection: _Connection, request: bytes, deadline: float) -> _Answer:

@@ -18,6 +18,7 @@ from syncd.client.api import ApiClient
 from syncd.client.channel import ANSWER_MAX, HEAD_MAX
 from syncd.client.errors import ApiRefused, ApiUnreachable
 from syncd.core.errors import ConfigError
+from syncd.core.lease import Lease
 from syncd.core.reasons import Reason
 from tests.support.api_server import eventually, serving
 from tests.support.fake_service import FakeService
@@ -90,6 +91,10 @@ def json_answer(body: bytes, status: str = "200 OK", headers: bytes = b"") -> by
 
 
 GOOD = json_answer(b'{"ok": true}')
+_LEASE = Lease(
+    "b1946ac9", "B", "x.JPG", "B/x.JPG", "/m/.syncd/pins/1/x.JPG", ".syncd/pins/1/x.JPG", 1, "ab" * 32, 7, ""
+)
+LEASED = json_answer(json.dumps(_LEASE.as_json()).encode(), "201 Created")
 
 
 @pytest.fixture
@@ -158,13 +163,34 @@ def test_but_only_once(scripted: Make) -> None:
 
 
 def test_a_change_of_state_is_never_sent_again(scripted: Make) -> None:
-    server, api = scripted(answers(GOOD), closes, closes, closes)
+    server, api = scripted(answers(GOOD), closes, closes)
     api.health()
-    for number, change in enumerate((api.pause, lambda: api.lease(PATH, 60), lambda: api.release("x"))):
+    for number, change in enumerate((api.pause, api.resume)):
         with pytest.raises(ApiUnreachable):
             change()
         assert len(server.requests) == number + 2
-    assert server.connections == 4  # none over a connection that may have been closed
+    assert server.connections == 3  # none over a connection that may have been closed
+
+
+def test_a_lease_is_asked_for_again_but_not_ended_again(scripted: Make) -> None:
+    ended = answers(json_answer(b'{"intact": true}'))
+    server, api = scripted(answers(GOOD), ended, closes, closes, closes)
+    api.health()
+    assert api.release("x") is True
+    assert server.connections == 1
+    with pytest.raises(ApiUnreachable):
+        api.release("x")
+    assert len(server.requests) == 3
+    with pytest.raises(ApiUnreachable):
+        api.lease(PATH, 60)
+    assert (server.connections, len(server.requests)) == (2, 4)
+
+
+def test_a_lease_survives_the_close_of_a_kept_connection(scripted: Make) -> None:
+    server, api = scripted(answers(GOOD), closes, answers(LEASED))
+    api.health()
+    assert api.lease(PATH, 60).lease_id == "b1946ac9"
+    assert (server.connections, len(server.requests)) == (2, 3)
 
 
 def test_a_last_answer_is_followed_by_a_new_connection(scripted: Make) -> None:
