@@ -37,7 +37,9 @@ _WAIT_FOR_COMMIT_S = 1.0
 
 
 class LeaseStore(Protocol):
-    """The journal. Thread-safe; what it was told is durable when it returns. Raises CatalogueError, DiskFull."""
+    """The journal. Thread-safe; what it was told outlives this process when it returns (the machine it need not
+    outlive: no lease does). Raises CatalogueError, DiskFull.
+    """
 
     def load(self) -> list[KeptLease]:
         """Return all leases that are journalled."""

@@ -84,6 +84,7 @@ class Catalogue(CatalogueReads):
         self.looks = self._reader.another()  # of its own: a worker's look-up waits for no long read
         self._connection = connection
         self._writing = threading.RLock()
+        self._syncs = True
         self._known_ids: dict[tuple[int, str], int] = {}
         self.on_announced: Callable[[], None] = _nobody
 
@@ -171,10 +172,17 @@ class Catalogue(CatalogueReads):
                 _note_day(db, day)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a block as one transaction on the writing connection; durable when the block has been left."""
+    def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction on the writing connection; durable when the block has been left.
+
+        synced False: it outlives this process, not the machine; the next synced one makes it durable too. See
+        https://sqlite.org/pragma.html#pragma_synchronous, WAL mode.
+        """
         with self._writing, translated(self.path):
             db = self._connection
+            if synced is not self._syncs and not db.in_transaction:
+                db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+                self._syncs = synced
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db

@@ -23,7 +23,10 @@ FROM leases AS l JOIN mirrors AS m ON m.id = l.mirror_id ORDER BY l.expires_at_m
 
 
 class SqliteLeases:
-    """engine.leasing.LeaseStore in the catalogue. Thread-safe. Raises CatalogueError, DiskFull."""
+    """engine.leasing.LeaseStore in the catalogue. Thread-safe. Raises CatalogueError, DiskFull.
+
+    Nothing is synced: what a power cut takes from the journal is leases that have ended with it.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -38,24 +41,24 @@ class SqliteLeases:
             raise unreadable(error) from error
 
     def add(self, lease: KeptLease) -> None:
-        """Journal a lease, durably; of a mirror that is not known (any more), nothing."""
+        """Journal a lease; of a mirror that is not known (any more), nothing."""
         inode, size, mtime_ns = lease.local
         row = (
             *(lease.lease_id, lease.path, lease.pin, bytes.fromhex(lease.sha256)),
             *(size, inode - _UNSIGNED if inode >= _UNSIGNED >> 1 else inode, int64(mtime_ns)),
             *(lease.generation, lease.ttl_s, lease.expires_at_ms, lease.boot, lease.mirror),
         )
-        with self._catalogue.transaction() as db:
+        with self._catalogue.transaction(synced=False) as db:
             db.execute(_ADD, row)
 
     def change(self, lease_id: str, ttl_s: float, expires_at_ms: int) -> None:
         """Journal another time for a lease."""
-        with self._catalogue.transaction() as db:
+        with self._catalogue.transaction(synced=False) as db:
             db.execute("UPDATE leases SET ttl_s = ?, expires_at_ms = ? WHERE id = ?", (ttl_s, expires_at_ms, lease_id))
 
     def remove(self, lease_ids: Sequence[str]) -> None:
         """Journal that leases have ended."""
-        with self._catalogue.transaction() as db:
+        with self._catalogue.transaction(synced=False) as db:
             db.executemany("DELETE FROM leases WHERE id = ?", [(lease_id,) for lease_id in lease_ids])
 
 
