@@ -17,9 +17,10 @@ from syncd.config.settings import MirrorSettings
 from syncd.core.errors import RunStopped, SyncdError
 from syncd.core.model import Dropped, Fingerprint, RelPath
 from syncd.core.reasons import Reason
+from syncd.engine.clock import utc_text
 from syncd.engine.report import Report
 from syncd.engine.rules import HINT_SETTLE_S, RunOptions, Sharing
-from syncd.engine.run import MirrorRun, Outcome, utc_text
+from syncd.engine.run import MirrorRun, Outcome
 from syncd.ports import Mirror, MirrorCatalogue
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
 from syncd.store.manifest import ManifestIndex

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from syncd import __version__
 from syncd.app.wiring import open_source
@@ -14,15 +15,16 @@ from syncd.config.spellings import spellings_of
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
 from syncd.core.spelling import candidates
-from syncd.engine.pacing import Pacing
-from syncd.engine.run import Clock, utc_text
+from syncd.engine.clock import Clock, utc_text
 from syncd.ports import Mirror, Source
-from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
-from syncd.store.manifest import manifest_lines
-from syncd.store.mirror import DiskMirror
 from syncd.store.reading import ReadonlyCatalogue, ReadonlyMirrorCatalogue, open_readonly
 from syncd.store.schema import set_aside
 from syncd.store.state import Host, StateDirectory
+
+if TYPE_CHECKING:  # `syncd status` and its like only look, and do not pay for what writes
+    from syncd.engine.pacing import Pacing
+    from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
+    from syncd.store.mirror import DiskMirror
 
 
 class Site:
@@ -65,6 +67,8 @@ class Site:
             uid, target = facts.uid, facts.target
         if host is None or target != str(settings.target):
             raise ConfigError(f'"{name}" has not been mirrored into {settings.target} yet', hint="syncd run-once")
+        from syncd.store.mirror import DiskMirror
+
         mirror = DiskMirror.open(
             settings.target,
             mirror_uid=uid,
@@ -89,6 +93,7 @@ class Site:
         source = self._source_of(settings)
         rate, zone, now_ns = settings.rate, self.settings.host.zone(), self._clock.now_ns
         if rate.bytes_per_s or rate.windows:
+            from syncd.engine.pacing import Pacing
 
             def bytes_per_s() -> int:
                 now = datetime.fromtimestamp(now_ns() / 1e9, UTC).astimezone(zone)
@@ -107,6 +112,8 @@ class Site:
         new_target: bool = False,
         take_over: bool = False,
     ) -> DiskMirror:
+        from syncd.store.mirror import DiskMirror
+
         mirror = DiskMirror.open(
             settings.target,
             mirror_name=settings.name,
@@ -126,6 +133,8 @@ class Site:
     def _peek_target(
         self, settings: MirrorSettings, host: Host | None, facts: ReadonlyMirrorCatalogue
     ) -> DiskMirror | None:
+        from syncd.store.mirror import DiskMirror
+
         return DiskMirror.peek(
             settings.target,
             mirror_name=settings.name,
@@ -152,6 +161,8 @@ class Site:
 
     def _open_catalogue(self) -> Catalogue:
         """Open the catalogue; a damaged one is kept aside and rebuilt by the run that follows."""
+        from syncd.store.catalogue import Catalogue
+
         try:
             return Catalogue.open(self._state.catalogue, app_version=__version__)
         except CatalogueDamaged as error:
@@ -199,5 +210,7 @@ def write_manifest(mirror: Mirror, facts: SqliteMirrorCatalogue) -> None:
     """Rewrite the exported manifest if what is held has changed since it was written."""
     revision = facts.revision
     if facts.manifest_revision != revision:
+        from syncd.store.manifest import manifest_lines
+
         mirror.write_manifest(manifest_lines(facts.records()))
         facts.manifest_written(revision)

@@ -15,10 +15,10 @@ from syncd.core.errors import SourceUnavailable, SyncdError
 from syncd.core.model import Record, RelPath
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.numbers import Disk
+from syncd.engine.clock import utc_text
 from syncd.engine.commit import Committer
 from syncd.engine.patrol import Cycle, Patrol
 from syncd.engine.report import Report
-from syncd.engine.run import utc_text
 from syncd.engine.tending import Tending
 from syncd.engine.verify import Verification, Verifier
 from syncd.ports import Mirror

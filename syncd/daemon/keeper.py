@@ -21,10 +21,10 @@ from syncd.daemon.care import Care
 from syncd.daemon.errands import RunErrand, VerifyErrand
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.memory import LARGE_FILES, give_back
+from syncd.engine.clock import utc_text
 from syncd.engine.demand import Demand
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions
-from syncd.engine.run import utc_text
 from syncd.engine.status import FOR_EVER, PAUSED_NOTE, is_paused
 from syncd.engine.verify import Verification
 from syncd.ports import Hint

@@ -12,9 +12,10 @@ from syncd.core.errors import SyncdError
 from syncd.core.model import ROOT, RelPath
 from syncd.daemon.logins import Logins
 from syncd.daemon.target import OpenTarget
+from syncd.engine.clock import Clock
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions, Sharing
-from syncd.engine.run import Clock, MirrorRun
+from syncd.engine.run import MirrorRun
 from syncd.engine.verify import Verification
 from syncd.ports import Source
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue

@@ -18,9 +18,9 @@ from syncd.core.resolution import Resolution
 from syncd.daemon.keeper import Keeper
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.target import identity_of
+from syncd.engine.clock import Clock
 from syncd.engine.demand import Demand, DemandPorts
 from syncd.engine.report import Report
-from syncd.engine.run import Clock
 from syncd.ports import HintSource, Source
 from syncd.store.catalogue import Catalogue
 from syncd.store.state import Host

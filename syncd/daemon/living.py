@@ -29,8 +29,8 @@ from syncd.daemon.memory import give_back, settle
 from syncd.daemon.numbers import Numbers
 from syncd.daemon.reloading import ConfigWatch
 from syncd.daemon.schedule import Schedule, WallClock
+from syncd.engine.clock import Clock, utc_text
 from syncd.engine.relay import Relay
-from syncd.engine.run import Clock, utc_text
 from syncd.notify import Notifier, watchdog_interval_s
 from syncd.ports import Source
 from syncd.store.catalogue import Catalogue

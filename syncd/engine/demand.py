@@ -25,10 +25,10 @@ from syncd.core.reasons import Reason, hint_for
 from syncd.core.resolution import Resolution, State
 from syncd.core.wire import server_path
 from syncd.engine.backlog import Fetch
+from syncd.engine.clock import utc_text
 from syncd.engine.commit import Committer
 from syncd.engine.report import Report
 from syncd.engine.rules import MirrorRules
-from syncd.engine.run import utc_text
 from syncd.engine.scan import arrival_reason
 from syncd.engine.space import Space
 from syncd.engine.trail import Ending, Trail

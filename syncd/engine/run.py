@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
 from syncd.core.model import ROOT, Entry, RelPath, Unheld
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
+from syncd.engine.clock import Clock, utc_text
 from syncd.engine.commit import Committer
 from syncd.engine.judgement import HeldBack, Judgement
 from syncd.engine.report import Report
@@ -25,13 +24,6 @@ from syncd.ports import Findings, Mirror, MirrorCatalogue, Source
 LOOKS = 2
 
 
-class Clock(NamedTuple):
-    """The clocks of a run: wall time in ns, and a sleep."""
-
-    now_ns: Callable[[], int] = time.time_ns
-    sleep: Callable[[float], None] = time.sleep
-
-
 @dataclass(slots=True)
 class Outcome:
     """A run's report, and what its last transaction needs: findings if the scan was whole, what was held back."""
@@ -40,11 +32,6 @@ class Outcome:
     findings: Findings | None
     held_back: list[HeldBack]
     finished_at: str
-
-
-def utc_text(now_ns: int) -> str:
-    """Return a time as ISO 8601 UTC with seconds."""
-    return datetime.fromtimestamp(now_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class MirrorRun:

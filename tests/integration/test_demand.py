@@ -17,10 +17,10 @@ from syncd.core.model import Fingerprint, RelPath, Wanted
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.daemon.keeping import Keeping
+from syncd.engine.clock import Clock
 from syncd.engine.demand import Demand, DemandPorts
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions
-from syncd.engine.run import Clock
 from syncd.sources.memory import Fault, MemorySource
 from tests.support.world import World
 

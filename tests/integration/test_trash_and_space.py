@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.engine.run import Clock
+from syncd.engine.clock import Clock
 from syncd.ports import Room
 from syncd.store.mirror import DiskMirror
 from tests.support.world import World

@@ -18,7 +18,7 @@ from syncd.config.spellings import spellings_of
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.core.spelling import Spellings
-from syncd.engine.run import Clock
+from syncd.engine.clock import Clock
 from syncd.sources.memory import Fault, MemorySource
 from tests.property import test_resolver_oracle as oracle
 from worker_glue.resolver import Resolver

@@ -11,8 +11,8 @@ from syncd.app.everything import App
 from syncd.app.runs import RunResult
 from syncd.config.settings import Settings
 from syncd.core.model import Record, RelPath
+from syncd.engine.clock import Clock
 from syncd.engine.report import Report
-from syncd.engine.run import Clock
 from syncd.sources.memory import MemorySource
 from syncd.store.reading import open_readonly
 
