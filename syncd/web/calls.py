@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 from syncd.web.answers import BUSY, Refused
 
@@ -31,36 +32,80 @@ class Calls:
         unwanted: gets the result when nobody waits for it any more (this coroutine was cancelled meanwhile).
         Raises: Refused (503) when no thread becomes free in time; what `call` raises.
         """
+        if self._free.locked():
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._free.acquire()
+            except TimeoutError as error:
+                raise Refused(BUSY) from error
+        else:
+            await self._free.acquire()  # at once
+        made = _Call(call, unwanted, self._free.release)
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise Refused(BUSY) from error
-        done = self._submit(call)
-        try:
-            return await asyncio.wrap_future(done)
-        except asyncio.CancelledError:
-            if unwanted is not None:
-                done.add_done_callback(lambda ended: _pass_on(ended, unwanted))
+            self._pool.submit(made.run)
+        except BaseException:
+            self._free.release()
             raise
-
-    def _submit(self, call: Callable[[], T]) -> Future[T]:
-        """Start a call; its thread counts as free when it really is, whoever has given up waiting."""
-        loop = asyncio.get_running_loop()
-
-        def free(_: Future[T]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(self._free.release)
-
-        done = self._pool.submit(call)
-        done.add_done_callback(free)
-        return done
+        return await made.result()
 
     def close(self) -> None:
         """Take no more calls. Those that run end by themselves, within 5 s by the Service's contract."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pass_on(ended: Future[T], unwanted: Callable[[T], object]) -> None:
-    if not ended.cancelled() and ended.exception() is None:
-        unwanted(ended.result())
+class _Call(Generic[T]):
+    """One call on its way to a thread and back: the loop is woken once, to take the result and to count the thread as
+    free, which it really is then, whoever has given up waiting.
+    """
+
+    def __init__(self, call: Callable[[], T], unwanted: Callable[[T], object] | None, free: Callable[[], None]) -> None:
+        self._call = call
+        self._unwanted = unwanted
+        self._free = free
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Future[T] = self._loop.create_future()
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._came: list[T] = []
+
+    async def result(self) -> T:
+        try:
+            return await self._waiting
+        except asyncio.CancelledError:
+            with self._lock:
+                self._given_up = True
+                came, self._came = self._came, []
+            for result in came:
+                self._pass_on(result)
+            raise
+
+    def run(self) -> None:
+        """Make the call; in a thread of the pool."""
+        error: BaseException | None = None
+        try:
+            result = self._call()
+        except BaseException as raised:  # noqa: BLE001 (handed to whoever waits)
+            error = raised
+        else:
+            with self._lock:
+                given_up = self._given_up
+                if not given_up:
+                    self._came.append(result)
+            if given_up:
+                self._pass_on(result)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._hand_over, error)
+
+    def _hand_over(self, error: BaseException | None) -> None:
+        self._free()
+        if self._waiting.done():
+            return
+        if error is not None:
+            self._waiting.set_exception(error)
+        else:
+            with self._lock:
+                self._waiting.set_result(self._came[0])
+
+    def _pass_on(self, result: T) -> None:
+        if self._unwanted is not None:
+            self._unwanted(result)
