@@ -104,11 +104,13 @@ def values_at(document: Any, path: str) -> Iterator[Any]:
 
 
 def matches(document: Document, wanted: Mapping[str, Any]) -> bool:
-    """Say whether a filter finds a document: equality, $lt, $ne, $nin, $in and $nor."""
+    """Say whether a filter finds a document: equality, $and, $lt, $ne, $nin, $in and $nor."""
     return all(_meets(document, path, condition) for path, condition in wanted.items())
 
 
 def _meets(document: Document, path: str, condition: Any) -> bool:
+    if path == "$and":
+        return all(matches(document, each) for each in condition)
     if path == "$nor":
         return not any(matches(document, each) for each in condition)
     if not (isinstance(condition, dict) and condition and next(iter(condition)).startswith("$")):

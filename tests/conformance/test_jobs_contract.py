@@ -152,6 +152,20 @@ def test_whoever_looked_before_the_others_saved_leaves_no_progress_behind(place:
     assert_complete(place.job(job_id), total)
 
 
+def test_threads_that_look_together_hear_what_each_would_hear(place: Place) -> None:
+    job_id, total = place.new(24), 24
+    tasks = [task(job_id, f"B/{n}.jpg", n if n % 2 else None) for n in range(total)]
+    for done in (set[int](), {5, 6}):
+        for n in done:
+            assert place.jobs.save(result(tasks[n])) is Saved.RECORDED
+        with ThreadPoolExecutor(SAVERS) as pool:
+            looks = list(pool.map(place.jobs.look, tasks))
+        assert looks == [JobLook("processing", n not in done) for n in range(total)]
+    unknown = [task("nobody-knows", f"B/{n}.jpg", n) for n in range(SAVERS)]
+    with ThreadPoolExecutor(SAVERS) as pool:
+        assert list(pool.map(place.jobs.look, unknown)) == [JobLook(None, False)] * SAVERS
+
+
 def test_an_error_is_an_entry_like_a_result(place: Place) -> None:
     job_id = place.new(2)
     one, other = task(job_id, "B/x.jpg", 0), task(job_id, "B/y.jpg", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 from worker_glue.jobs import records
 from worker_glue.jobs.errors import takes_no_entry
 from worker_glue.jobs.link import UNHURRIED, Documents, Link, Patience, silent
+from worker_glue.jobs.looks import Looks
 from worker_glue.model import Outcome, Task
 from worker_glue.ports import JobLook, Saved
 
@@ -49,21 +50,35 @@ class MongoJobs:
     ) -> None:
         self._aliases = aliases
         self._fresh = Fresh()
+        self._looks = Looks(self._look_alone, self._look_together)
         self.link = Link(uri, where=where, warn=warn, patience=patience)
 
     def look(self, task: Task) -> JobLook:
-        """See ports.Jobs. One query finds an open task; a second one tells why there is none."""
-        unrecorded = records.guard(task, aliases=self._aliases)
+        """See ports.Jobs. Threads that look in the same moment look together."""
+        return self._looks.look(task)
+
+    def _look_alone(self, task: Task) -> JobLook:
+        """Look at one task. One query finds an open one; a second one tells why there is none."""
 
         def work(db: Documents) -> JobLook:
             jobs = db[records.COLLECTION]
-            job = jobs.find_one(unrecorded, records.COUNTERS)
+            job = jobs.find_one(records.guard(task, aliases=self._aliases), records.COUNTERS)
             if job is not None:
-                self._fresh.remember(task.job_id, records.counted(job))
-                return JobLook(_status(job), True)
+                return self._open(task.job_id, job)
             return JobLook(_status(jobs.find_one({"job_id": task.job_id}, {"status": 1})), False)
 
         return self.link.call(work)
+
+    def _look_together(self, tasks: Sequence[Task]) -> JobLook | None:
+        """Look at several tasks of one job; None where not all are open."""
+        job_id = tasks[0].job_id
+        unrecorded = records.guard_all(job_id, [records.guard(task, aliases=self._aliases) for task in tasks])
+        job = self.link.call(lambda db: db[records.COLLECTION].find_one(unrecorded, records.COUNTERS))
+        return None if job is None else self._open(job_id, job)
+
+    def _open(self, job_id: str, job: dict[str, Any]) -> JobLook:
+        self._fresh.remember(job_id, records.counted(job))
+        return JobLook(_status(job), True)
 
     def status(self, job_id: str) -> str | None:
         """See ports.Jobs."""

@@ -86,6 +86,11 @@ def guard(subject: Outcome | Task, message_id: str = "", aliases: Aliases | None
     return found
 
 
+def guard_all(job_id: str, guards: Sequence[Document]) -> Document:
+    """Return the filter that finds a job while none of these tasks of it has an entry."""
+    return {"job_id": job_id, "$and": [{name: each[name] for name in each if name != "job_id"} for each in guards]}
+
+
 def before_the_last(guard: Document, total: int) -> Document:
     """Return a filter that finds the job only while more than one task is missing: whoever records the last one is to
     look at `progress` again, and with this nobody can be the last without knowing it.
