@@ -56,7 +56,7 @@ class _Session:
     def __init__(self, client: _Client, place: str, database: str) -> None:
         self.client = client
         self.place = place
-        self.database = database
+        self.documents: Documents = client[database]  # made once: the driver takes its time for each
         self.users = 0
         self.over = False
         self.served = False
@@ -121,7 +121,7 @@ class Link:
     def _run(self, session: _Session, work: Callable[[Documents], T]) -> T:
         try:
             with translated(session.place), pymongo.timeout(self._patience.call_s):
-                result = work(session.client[session.database])
+                result = work(session.documents)
         except JobsRefused as error:
             if not _by_login(error):
                 raise
