@@ -13,7 +13,7 @@ from worker_glue.ports import JobLook
 
 TOGETHER = 16
 """Tasks in one query."""
-GATHER_S = 0.05
+GATHER_S = 0.1
 """Where threads look one after the other faster than this, so long is waited for more of them. They are ahead of the
 work then: that many tasks are in hand only where each takes less than a moment (flow.appetite).
 """
