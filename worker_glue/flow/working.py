@@ -63,6 +63,34 @@ class Tools(NamedTuple):
     witness: Witness
 
 
+class _Turn:
+    """A slot that was taken, given on as soon as OCR is over: what comes after, the next task need not wait for.
+
+    worked: whether it counts as work on a task.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._began = time.monotonic()
+        self._over = False
+        self.worked = True
+
+    def __enter__(self) -> None:
+        """OCR begins."""
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Give the slot on; safe to repeat."""
+        if self._over:
+            return
+        self._over = True
+        self._tools.slots.release()
+        if self.worked:
+            self._tools.appetite.worked(time.monotonic() - self._began)
+
+
 class Working:
     """Works on tasks; one call a task, any number of threads."""
 
@@ -214,29 +242,28 @@ class Working:
         return done
 
     def _in_slot(self, hand: Hand, engine: str) -> _Done | Ending | None:
-        """Work on the task, and end the turn. What comes after, the next one need not wait for."""
-        began = time.monotonic()
-        worked = True
+        """Work on the task in a turn that was begun; None: its file is not there."""
+        turn = _Turn(self._tools)
         try:
             if hand.interrupted.is_set():
                 self.check(hand)
             hold = self._tools.files.hold(hand.task.file_path)
-            worked = not isinstance(hold, Resolution)
-            return None if isinstance(hold, Resolution) else self._leased(hand, hold, engine)
+            if isinstance(hold, Resolution):
+                turn.worked = False
+                return None
+            return self._leased(hand, hold, engine, turn)
         finally:
-            self._tools.slots.release()
-            if worked:
-                self._tools.appetite.worked(time.monotonic() - began)
+            turn.end()
 
-    def _leased(self, hand: Hand, hold: Hold, engine: str) -> _Done | Ending:
+    def _leased(self, hand: Hand, hold: Hold, engine: str, turn: _Turn) -> _Done | Ending:
         hand.hold, hand.phase = hold, Phase.OCR
         try:
-            return self._read(hand, hold, engine)
+            return self._read(hand, hold, engine, turn)
         finally:
             hand.hold, hand.phase = None, Phase.LOOKING
             hold.release()
 
-    def _read(self, hand: Hand, hold: Hold, engine: str) -> _Done | Ending:
+    def _read(self, hand: Hand, hold: Hold, engine: str, turn: _Turn) -> _Done | Ending:
         tries = self._tools.store.begin(hand.task.key)
         source = SourceOf(hold.server_path, hold.sha256, hold.generation, hold.size)
         if tries >= self._limits.tries:
@@ -244,7 +271,8 @@ class Working:
             return self._error(hand, Failure(error, "kills_worker", dead=True), source, tries)
         began = time.monotonic()
         try:
-            recognized = self._recognize(hand, hold, engine)
+            with turn:
+                recognized = self._recognize(hand, hold, engine)
         except OcrRefused as error:
             return self._error(hand, Failure(error.message, "unreadable"), self._intact(hand, hold, source), tries)
         except OcrStopped:
