@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from syncd.core.resolution import State
 from tests.support.flow_desk import Desk, until
-from worker_glue.flow.appetite import AHEAD_S, Appetite
+from worker_glue.flow.appetite import Appetite
 from worker_glue.flow.limits import Limits
 
 LIMITS = Limits("tesseract")
@@ -50,11 +50,11 @@ def test_a_worker_asks_for_more_while_tasks_wait() -> None:
         assert told[1] == 3, "for the one that waited; then what was done so quickly makes it hungry"
 
 
-def test_a_turn_is_waited_for_only_where_tasks_are_quick() -> None:
+def test_tasks_are_quick_once_they_have_shown_it() -> None:
     appetite = Appetite(LIMITS)
-    assert appetite.turn_s == 0
+    assert not appetite.is_quick
     appetite.worked(0.01)
-    assert appetite.turn_s == AHEAD_S
+    assert appetite.is_quick
     for _ in range(20):
         appetite.worked(3.0)
-    assert appetite.turn_s == 0
+    assert not appetite.is_quick

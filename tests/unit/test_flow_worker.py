@@ -338,6 +338,28 @@ def test_a_cancelled_job_is_left_alone(phase: str) -> None:
         assert not desk.entries("job", Kind.RESULT) and not desk.entries("job", Kind.ERROR)
 
 
+def test_what_waits_for_its_turn_under_a_lease_lets_it_go_when_its_job_is_paused() -> None:
+    with Desk() as desk:
+        for job in ("job", "other"):
+            desk.job(job, 2)
+        assert desk.give("B/quick.jpg", 0, job="other").wait() == ("finish", 0)
+        go_on = threading.Event()
+        desk.recognizer.read = lambda request, stop: None if go_on.wait(20) else pytest.fail("never let go")
+        first = desk.give("B/first.jpg", 1, job="other")
+        until(lambda: len(desk.recognizer.requests) == 2)
+        queued = desk.give("B/queued.jpg", 0)
+        until(lambda: len(desk.files.holds) == 3)
+        assert not desk.files.holds[2].released
+        desk.set_status("job", "paused")
+        desk.worker.told("job", "pause")
+        until(lambda: desk.files.holds[2].released)
+        go_on.set()
+        assert first.wait() == ("finish", 0)
+        desk.set_status("job", "processing")
+        assert queued.wait() == ("finish", 0)
+        assert len(desk.entries("job", Kind.RESULT)) == 1
+
+
 def test_pausing_stops_what_is_read_and_resuming_reads_it_again() -> None:
     with Desk() as desk:
         desk.job("job", 1)

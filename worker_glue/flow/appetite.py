@@ -33,11 +33,11 @@ class Appetite:
         return min(limits.in_flight, limits.concurrency + self._waiting + max(1, ahead))
 
     @property
-    def turn_s(self) -> float:
-        """How long to wait for one's turn before asking for the file: where tasks are quick, as long as what is in hand
-        takes, since the lease then tells whether it is there; else not at all, so that it is brought meanwhile."""
+    def is_quick(self) -> bool:
+        """Whether a task takes so little that its lease may be taken before its turn; else its file is asked about, and
+        brought meanwhile."""
         task_s = self._task_s
-        return AHEAD_S if task_s is not None and task_s < QUICK_S else 0.0
+        return task_s is not None and task_s < QUICK_S
 
     def begin(self, asks: Callable[[int], None]) -> None:
         """From now on tell whoever can ask nsqd."""

@@ -66,14 +66,14 @@ class Tools(NamedTuple):
 class _Turn:
     """A slot that was taken, given on as soon as OCR is over: what comes after, the next task need not wait for.
 
-    worked: whether it counts as work on a task.
+    worked: whether it counts as work on a task: a file that was not there does not.
     """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._began = time.monotonic()
         self._over = False
-        self.worked = True
+        self.worked = False
 
     def __enter__(self) -> None:
         """OCR begins."""
@@ -223,42 +223,63 @@ class Working:
     # --- the work
 
     def _at_once(self, hand: Hand, engine: str) -> _Done | Ending | None:
-        """Work on the task without asking for its file first; None when its turn, or its file, is not there yet."""
-        if not self._tools.slots.acquire(timeout=self._tools.appetite.turn_s):
+        """Work on the task without asking for its file first; None when its turn, or its file, is not there yet.
+
+        Where tasks are quick the lease is taken before the turn comes, else in it: nothing is pinned for long unread.
+        """
+        if self._tools.appetite.is_quick:
+            return self._held(hand, engine, lambda: self._until_turn(hand, self._again))
+        if not self._tools.slots.acquire(blocking=False):
             return None
-        return self._in_slot(hand, engine)
+        turn = _Turn(self._tools)
+        try:
+            return self._held(hand, engine, lambda: turn)
+        finally:
+            turn.end()
 
     def _when_ready(self, hand: Hand, engine: str) -> _Done | Ending:
         """Have the file brought while others are read, then work on the task when it is its turn."""
         self._files.ready(hand, self.check)
-        hand.phase = Phase.QUEUED
-        while not self._tools.slots.acquire(timeout=0.5):
-            if hand.interrupted.is_set() or hand.delivery.lost:
-                self.check(hand)
-            self._hold_time(hand)
-        done = self._in_slot(hand, engine)
+        turn = self._until_turn(hand, self.check)
+        try:
+            done = self._held(hand, engine, lambda: turn)
+        finally:
+            turn.end()
         if done is None:  # it changed since it was resolved
             raise _Again(lost=True)
         return done
 
-    def _in_slot(self, hand: Hand, engine: str) -> _Done | Ending | None:
-        """Work on the task in a turn that was begun; None: its file is not there."""
-        turn = _Turn(self._tools)
-        try:
-            if hand.interrupted.is_set():
-                self.check(hand)
-            hold = self._tools.files.hold(hand.task.file_path)
-            if isinstance(hold, Resolution):
-                turn.worked = False
-                return None
-            return self._leased(hand, hold, engine, turn)
-        finally:
-            turn.end()
+    def _until_turn(self, hand: Hand, check: Callable[[Hand], None]) -> _Turn:
+        """Wait for a slot. check: called when something interrupts that."""
+        hand.phase = Phase.QUEUED
+        while not self._tools.slots.acquire(timeout=0.5):
+            if hand.interrupted.is_set() or hand.delivery.lost:
+                check(hand)
+            self._hold_time(hand)
+        return _Turn(self._tools)
 
-    def _leased(self, hand: Hand, hold: Hold, engine: str, turn: _Turn) -> _Done | Ending:
-        hand.hold, hand.phase = hold, Phase.OCR
+    def _again(self, _hand: Hand) -> None:
+        """Let the slot and the lease go before the interruption is looked at: a job may be paused for hours."""
+        raise _Again(lost=False)
+
+    def _held(self, hand: Hand, engine: str, turn_of: Callable[[], _Turn]) -> _Done | Ending | None:
+        """Work on the task under a lease, in the turn that comes; None: its file is not there."""
+        if hand.interrupted.is_set():
+            self._again(hand)
+        hold = self._tools.files.hold(hand.task.file_path)
+        if isinstance(hold, Resolution):
+            return None
+        hand.hold = hold
         try:
-            return self._read(hand, hold, engine, turn)
+            turn = turn_of()
+            turn.worked = True
+            try:
+                if hand.interrupted.is_set():
+                    self._again(hand)
+                hand.phase = Phase.OCR
+                return self._read(hand, hold, engine, turn)
+            finally:
+                turn.end()
         finally:
             hand.hold, hand.phase = None, Phase.LOOKING
             hold.release()
