@@ -429,21 +429,28 @@ def _assert_given_up(site: Site, job: Job) -> None:
     assert {each["file_path"] for each in dead if each.get("job_id") == job.id} == {task.path for task in job.tasks}
 
 
+def _steady(site: Site, job: Job) -> int:
+    """Return how many entries a job has once none are added any more: what was under way has been saved."""
+    before = -1
+    while (now := site.backend.recorded(job)) != before:
+        before = now
+        time.sleep(1.5)
+    return now
+
+
 def test_pause_resume_and_cancel(site: Site, trial_host: WorkerHost, workers: Workers, base: str) -> None:
     tasks = pages(site, base, 40, takes_s=0.3)
     mirrored(trial_host)
     job = site.backend.submit(tasks)
     site.backend.until_recorded(job, 2)
     site.backend.control(job, "pause")
-    time.sleep(1.5)
-    paused = site.backend.recorded(job)
+    paused = _steady(site, job)
     time.sleep(1.5)
     assert site.backend.recorded(job) == paused < len(tasks)
     site.backend.control(job, "resume")
     site.backend.until_recorded(job, paused + 2)
     site.backend.control(job, "cancel")
-    time.sleep(1.5)
-    cancelled = site.backend.recorded(job)
+    cancelled = _steady(site, job)
     if EXHAUSTIVE:  # a task for which there was no room while the job paused comes again after half a minute
         site.backend.until_idle()
     else:
