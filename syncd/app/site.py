@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 from syncd import __version__
 from syncd.app.wiring import open_source
 from syncd.config.settings import MirrorSettings, Settings
-from syncd.config.spellings import spellings_of
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
-from syncd.core.spelling import candidates
 from syncd.engine.clock import Clock, utc_text
 from syncd.ports import Mirror, Source
 from syncd.store.reading import ReadonlyCatalogue, ReadonlyMirrorCatalogue, open_readonly
@@ -84,6 +82,9 @@ class Site:
 
     def spelled(self, path: str) -> list[tuple[str, RelPath]]:
         """Return what a spelling of a path may mean: (mirror, path) candidates, the most specific first."""
+        from syncd.config.spellings import spellings_of
+        from syncd.core.spelling import candidates
+
         return candidates(path, [spellings_of(settings) for settings in self.settings.mirrors])
 
     # -- for the commands

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from syncd.core.model import (
     ROOT,
@@ -43,8 +43,7 @@ T = TypeVar("T")
 RECENT_CHANGES = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorSummary:
+class MirrorSummary(NamedTuple):
     """One mirror as the catalogue knows it. Times are ISO 8601 UTC, "" = never.
 
     listed_at: when the last complete look at the source began. last_success: when a run last ended with 0 or 3.
@@ -59,8 +58,7 @@ class MirrorSummary:
     last_success: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
+class RunRow(NamedTuple):
     """One finished run of one mirror, with the report that finish_run() was given."""
 
     run_id: str

@@ -16,9 +16,8 @@ import re
 import secrets
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from syncd.core.errors import AlreadyRunning, ConfigError, DiskFull, SyncdError
 
@@ -38,8 +37,7 @@ _NETWORK_FUSE = frozenset({
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """This host: `id` is random and bound to the machine, `name` is what people call it."""
 
     id: str

@@ -13,9 +13,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
 from syncd.sources.smb import packets
@@ -62,8 +61,7 @@ class Hop(Enum):
     SHARE = "share"
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """Where and as whom to log in. password is asked at each login; it and secret_hint may be left out."""
 
     host: str
@@ -81,8 +79,7 @@ class Server:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(slots=True)
-class Link:
+class Link(NamedTuple):
     """An established session with one share, its socket free for our own use (non-blocking).
 
     next_id: the next message id; credits: how many ids from there the server lets us use now.
