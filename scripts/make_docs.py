@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from syncd.cli.main import VERBS, load_verb
-from syncd.config.keys import ENGINE_ABOUT, REQUIRED, TABLES, Key
+from syncd.config.keys import ENGINE_ABOUT, REQUIRED, TABLES, TITLES, Key
 from syncd.config.template import default_toml, render
 from syncd.core.reasons import MEANING, Reason
 from worker_glue.cli import main as worker_glue
@@ -94,7 +94,7 @@ def documents() -> dict[str, str]:
 def _configuration() -> str:
     parts = [CONFIGURATION]
     for table, keys in TABLES.items():
-        title = "[[mirror]]" if table == "mirror" else f"[{table}]"
+        title = TITLES.get(table, f"[{table}]").replace("tod-mac", "NAME")
         parts.append(f"\n## `{title}`\n\n| key | default | meaning |\n|---|---|---|\n")
         parts += [f"| `{key.name}` | {_default(key)} | {_cell(key.about)} |\n" for key in keys]
         if table == "worker":

@@ -6,11 +6,13 @@ from syncd.config.cron import Cron
 from syncd.config.load import default_path, load
 from syncd.config.secrets import Secret, redact
 from syncd.config.settings import (
+    AlertSettings,
     ApiSettings,
     HostSettings,
     MirrorSettings,
     MongoSettings,
     NsqSettings,
+    RemoteSettings,
     Settings,
     WorkerSettings,
 )
@@ -19,6 +21,7 @@ from syncd.config.values import Address, MinFree, Rate
 
 __all__ = [
     "Address",
+    "AlertSettings",
     "ApiSettings",
     "Cron",
     "HostSettings",
@@ -27,6 +30,7 @@ __all__ = [
     "MongoSettings",
     "NsqSettings",
     "Rate",
+    "RemoteSettings",
     "Secret",
     "Settings",
     "SourceUrl",

@@ -85,6 +85,21 @@ def _login(mirror: dict[str, Any]) -> Iterator[str]:
         yield "key_file: is missing, and password_file too: an sftp:// source needs one of them"
 
 
+def mail_checks(alerts: dict[str, Any]) -> Iterator[str]:
+    """What an e-mail needs to be sent, and what would show a password to a network."""
+    server, user, password = (alerts.get(name) for name in ("mail_server", "mail_user", "password"))
+    if alerts.get("mail_to") and "mail_server" in alerts and not server:
+        yield "mail_server: is missing: mail_to needs one"
+    if server and alerts.get("mail_to", "?") == ():
+        yield "mail_to: is missing: it says who gets the e-mails"
+    if user and not password:
+        yield "password_file: is missing: mail_user logs in with it"
+    if password and not user:
+        yield "mail_user: is missing: it says whose the password is"
+    if password and server and alerts.get("mail_tls") == "none" and not server.is_loopback:
+        yield 'mail_tls: "none" would show the password to the network'
+
+
 def _sources(mirror: dict[str, Any]) -> list[SourceUrl]:
     main = [mirror["source"]] if "source" in mirror else []
     return [*main, *mirror.get("fallback_sources", ())]

@@ -108,7 +108,7 @@ def _listen(value: object) -> values.Address | None:
     if value == "":
         return None
     found = values.address(value, port_zero=True)
-    if not re.fullmatch(r"127(\.\d{1,3}){3}|::1|localhost", found.host):
+    if not found.is_loopback:
         raise ValueError(f'{values.shown(value)} is not on the loopback interface; write it like "127.0.0.1:9470"')
     return found
 
@@ -153,10 +153,59 @@ def _address_map(value: object) -> dict[str, values.Address]:
     return found
 
 
+def _ssh(value: object) -> tuple[str, values.Address]:
+    """Read USER@HOST[:22] as (user, address)."""
+    user, at, server = values.text(value).strip().rpartition("@")
+    if not at or not user or any(c in user for c in " :/@"):
+        raise ValueError(f'{values.shown(value)} is not USER@HOST:PORT; write it like "gvpocr@172.12.0.83:22"')
+    return user, values.address(server, 22)
+
+
+def _there(value: object) -> str:
+    """Read a path on another host: absolute, or below the home directory of the login."""
+    path = values.text(value)
+    if not path.startswith(("/", "~/")):
+        raise ValueError(f"{values.shown(path)} is not an absolute path there (/... or ~/...)")
+    return path
+
+
+def _program(value: object) -> str:
+    return _there(value) if "/" in values.text(value) else values.text(value)
+
+
+def _service(value: object) -> str:
+    name = values.text(value)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", name):
+        raise ValueError(f"{values.shown(name)} is not the name of a service: letters, digits and _ . @ - are")
+    return name
+
+
 def _names(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f"{values.shown(value)} is not a table")
     return {name: values.text(word) for name, word in value.items()}
+
+
+def _webhook(value: object) -> str:
+    """Read an http(s) URL; one that holds a login belongs into a file, and is not repeated."""
+    if value == "":
+        return ""
+    try:
+        return values.web_url(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; a URL that holds a secret belongs into a file: webhook_file names it") from None
+
+
+def _command(value: object, place: Place) -> tuple[str, ...]:
+    """Read a program and its arguments; a program that is a path is taken as every path here."""
+    words = values.texts(value)
+    if words and "/" in words[0]:
+        return (str(place.path(words[0])), *words[1:])
+    return words
+
+
+def _mail_addresses(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values.mail_address(item) for item in values.texts(value)))
 
 
 def _mounts(value: object) -> dict[str, str]:
@@ -175,6 +224,9 @@ HOST = (
         example='"~/.local/state/syncd"'),
     Key("timezone", _plain(_zone), "local", 'For cron, time windows and screens: "local" or a name like '
         '"Asia/Kolkata". JSON is always UTC.'),
+    Key("away", _plain(values.hours), "", "Hours in which this host sleeps by plan, over midnight or not: nothing of "
+        'its own is alarming then. Several with ";" between them.',
+        example='"22:00-07:00"'),
 )  # fmt: skip
 
 MIRROR = (
@@ -276,6 +328,42 @@ API = (
         example='["host.docker.internal"]'),
 )  # fmt: skip
 
+ALERTS = (
+    Key("webhook", _plain(_webhook), "", "A URL that gets each message by POST, as JSON (docs/alerts.md).",
+        example='"https://ntfy.example.org/syncd"'),
+    Key("webhook_file", _secret_file, None, "Instead of webhook: file that holds the URL (mode 600), where the URL is "
+        "itself a secret.",
+        example='"~/.config/syncd/webhook-url"'),
+    Key("command", _command, [], "A program and its arguments, started without a shell: the message's JSON on stdin, "
+        "its text in `SYNCD_ALERT_TEXT`.",
+        example='["~/bin/tell-me", "--loud"]'),
+    Key("mail_to", _plain(_mail_addresses), [], "Who gets each message by e-mail; needs mail_server.",
+        example='["operator@example.org"]'),
+    Key("mail_from", _plain(values.mail_address), None, "The sender of e-mails.", "the first of mail_to",
+        example='"syncd@example.org"'),
+    Key("mail_server", _plain(lambda v: values.address(v, 587)), None, "SMTP server, port 587 unless it says another.",
+        example='"smtp.example.org:587"'),
+    Key("mail_tls", _choice("starttls", "tls", "none"), "starttls", '`"tls"`: from the first byte (port 465); '
+        '`"none"`: never with a password, but to the loopback interface.'),
+    Key("mail_user", _plain(values.text), None, "The user who logs in at the SMTP server, if one does.",
+        example='"syncd@example.org"'),
+    Key("password_file", _secret_file, None, "File that holds that user's password (mode 600).",
+        example='"~/.config/syncd/smtp-password"'),
+    Key("password_env", _plain(values.variable), None, "Instead of password_file: the environment variable that holds "
+        "it.",
+        example='"SMTP_PASSWORD"'),
+    Key("every", _duration(1, 3600), "30s", "Time between two looks."),
+    Key("hold", _duration(0, DAY_S), "1m", "How long something must be so before it is told, and be over before that "
+        "is told."),
+    Key("failing_after", _duration(0, 7 * DAY_S), "15m", "The same, before it is told that a mirror fails, or that "
+        "nsqd or MongoDB cannot be reached."),
+    Key("owed_after", _duration(0, 7 * DAY_S), "15m", "Announcements owed for longer are told of."),
+    Key("stuck_after", _duration(0, 7 * DAY_S), "15m", "Jobs that have not moved for longer are told of."),
+    Key("nsqd_http_addresses", _plain(lambda v: values.addresses(v, 4151)), [], "nsqd's HTTP port (or the proxy to "
+        "it): asked whether the queue of a job that does not move is empty.",
+        example='["127.0.0.1:4151"]'),
+)  # fmt: skip
+
 WORKER = (
     Key("workers", _whole(1, 256), 3, "OCR processes on this host."),
     Key("missing_grace", _duration(1, 3600), "10s", "Time between the two looks after which a file counts as missing."),
@@ -289,13 +377,39 @@ WORKER = (
         example='{ Bhushanji = "/app/Bhushanji" }'),
 )  # fmt: skip
 
+HOSTS = (
+    Key("ssh", _plain(_ssh), REQUIRED, "Where `syncd remote` logs in: `USER@HOST[:22]`.",
+        example='"gvpocr@172.12.0.83:22"'),
+    Key("key_file", _secret_file, None, "Private key (mode 600). No agent is asked and no other key is looked for.",
+        example='"~/.ssh/id_ed25519"'),
+    Key("password_file", _secret_file, None, "File that holds the login's password (mode 600). With key_file: the "
+        "key's passphrase.",
+        example='"~/.config/syncd/tod-mac-password"'),
+    Key("known_hosts_file", _path, "~/.ssh/known_hosts", "Holds the host's key, in OpenSSH's format. A host that is "
+        "not in it is refused, and none is ever added."),
+    Key("kind", _choice("systemd", "launchd", "compose"), "systemd", "What runs syncd there: your own service of "
+        "systemd or launchd, or a compose project."),
+    Key("service", _plain(_service), "syncd", "The service's name there: as in `syncd service install --name`, or of "
+        "the compose file."),
+    Key("command", _plain(_program), "syncd", "Where syncd lies there (compose: in its container).",
+        example='"~/.local/bin/syncd"'),
+    Key("config", _plain(_there), None, "syncd's configuration there (compose: in its container).",
+        "the usual one there",
+        example='"~/.config/syncd/config.toml"'),
+    Key("compose_dir", _plain(_there), None, "compose: the project's folder there.",
+        example='"~/gvpocr-worker"'),
+)  # fmt: skip
+
 ENGINE_ABOUT = (
     'The OCR engine. Tables `[worker.engine.NAME]` go to the engine of that name; with such tables `engine = "NAME"` '
     'cannot stand beside them in TOML: write `[worker.engine]` and `name = "NAME"`.'
 )
 
 TABLES: dict[str, tuple[Key, ...]] = {"host": HOST, "mirror": MIRROR, "nsq": NSQ, "mongo": MONGO, "api": API,
-                                      "worker": WORKER}  # fmt: skip
+                                      "worker": WORKER, "alerts": ALERTS, "hosts": HOSTS}  # fmt: skip
+
+TITLES = {"mirror": "[[mirror]]", "hosts": "[hosts.tod-mac]"}
+"""How a file spells the head of a table that is not [NAME]: there may be several."""
 
 MISPLACED = {
     "password": "a secret never stands in this file: put it into a file of its own and name that with password_file",

@@ -10,21 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from syncd.config import values
-from syncd.config.check import cross_checks
-from syncd.config.keys import API, HOST, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key, Place
+from syncd.config.check import cross_checks, mail_checks
+from syncd.config.keys import ALERTS, API, HOST, HOSTS, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key, Place
 from syncd.config.secrets import Secret, is_handed_over
 from syncd.config.settings import (
+    AlertSettings,
     ApiSettings,
     HostSettings,
     MirrorSettings,
     MongoSettings,
     NsqSettings,
+    RemoteSettings,
     Settings,
     WorkerSettings,
 )
 from syncd.core.errors import ConfigError
 
-_TOP = ("host", "mirror", "nsq", "mongo", "api", "worker")
+_TOP = ("host", "mirror", "nsq", "mongo", "api", "worker", "alerts", "hosts")
 Table = dict[str, Any]
 
 
@@ -114,6 +116,8 @@ class _Loader:
         mongo = self._mongo(raw.get("mongo", {}))
         api = self._api(raw.get("api", {}))
         worker = self._worker(raw.get("worker", {}), [m.get("name") for _, m in mirrors])
+        remotes = self._remotes(raw.get("hosts", {}))
+        alerts = self._alerts(raw.get("alerts", {}))
         self.problems += [f"{self.file}: {problem}" for problem in cross_checks(host, mirrors)]
         if self.problems:
             count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
@@ -126,6 +130,8 @@ class _Loader:
             mongo=MongoSettings(**mongo),
             api=ApiSettings(**api),
             worker=WorkerSettings(**worker),
+            alerts=AlertSettings(**alerts),
+            hosts=tuple(RemoteSettings(**table) for table in remotes),
         )
 
     def _problem(self, where: str, key: str, what: str) -> None:
@@ -263,6 +269,53 @@ class _Loader:
         worker_id = self.env.get("WORKER_ID", "").strip()
         # deployments are seen whose compose file leaves "${HOSTNAME}" as it is: no id at all
         table["id"] = worker_id if worker_id and "$" not in worker_id else None
+        return table
+
+    def _remotes(self, raw: object) -> list[Table]:
+        """Read the [hosts.NAME] tables. Their secrets are not looked at: a mirror goes on without them."""
+        if not isinstance(raw, dict):
+            self._problem("hosts", "", f"{values.shown(raw)} is not a table; write [hosts.NAME] above its keys")
+            return []
+        found = []
+        for name, given in raw.items():
+            where = f"hosts.{name if name.replace('-', '').replace('_', '').isalnum() else values.shown(name)}"
+            table = self._table(where, given, HOSTS)
+            self._check_remote(where, name, table)
+            path = table.pop("password_file", None)
+            user, address = table.pop("ssh", ("", None))
+            paths = {key: table.get(key) or "" for key in ("config", "compose_dir")}
+            secret = Secret(path=path) if path else None
+            found.append(table | paths | {"name": name, "user": user, "address": address, "password": secret})
+        return found
+
+    def _check_remote(self, where: str, name: str, table: Table) -> None:
+        try:
+            values.name(name, "host")
+        except ValueError as error:
+            self._problem(where, "", str(error))
+        if not table.get("key_file", "") and not table.get("password_file", ""):
+            self._problem(where, "key_file", "is missing, and password_file too: one of them is needed")
+        is_compose = table.get("kind") == "compose"
+        if is_compose and table.get("compose_dir", "") is None:
+            self._problem(where, "compose_dir", 'is missing: kind = "compose" needs it')
+        if table.get("compose_dir") and not is_compose:
+            self._problem(where, "compose_dir", 'only kind = "compose" uses it')
+        for key in ("command", "config"):
+            if is_compose and (table.get(key) or "").startswith("~"):
+                self._problem(where, key, "lies in the container, where there is no home; write an absolute path")
+
+    def _alerts(self, raw: object) -> Table:
+        table = self._table("alerts", raw, ALERTS)
+        url, secret = table.pop("webhook", "") or None, self._secret("alerts", table, "webhook_file", "")
+        if url and secret:
+            self._problem("alerts", "", "has both webhook and webhook_file; keep one of them")
+        table["webhook"] = secret or url
+        table["password"] = self._secret("alerts", table, "password_file", "password_env")
+        table["nsqd_http"] = table.pop("nsqd_http_addresses", ())
+        for name in ("every", "hold", "failing_after", "owed_after", "stuck_after"):
+            table[f"{name}_s"] = table.pop(name, None)
+        self.problems += [f"{self.file}: alerts: {problem}" for problem in mail_checks(table)]
+        table["mail_from"] = table.get("mail_from") or next(iter(table.get("mail_to") or ()), "")
         return table
 
     def _engine(self, given: object) -> tuple[str, dict[str, dict[str, object]]]:

@@ -12,15 +12,19 @@ from typing import NamedTuple
 from syncd.config.cron import Cron
 from syncd.config.secrets import Secret
 from syncd.config.urls import SourceUrl
-from syncd.config.values import Address, MinFree, Rate
+from syncd.config.values import Address, Hours, MinFree, Rate
 
 
 class HostSettings(NamedTuple):
-    """[host]. name None: this host's name, fixed at first start. timezone: an IANA name, or "local"."""
+    """[host]. name None: this host's name, fixed at first start. timezone: an IANA name, or "local".
+
+    away: when it sleeps by plan.
+    """
 
     name: str | None
     state_dir: Path
     timezone: str
+    away: tuple[Hours, ...] = ()
 
     def zone(self) -> tzinfo | None:
         """Return the time zone for cron, windows and screens; None is the machine's own, as datetime takes it."""
@@ -108,6 +112,49 @@ class WorkerSettings(NamedTuple):
     mounts: dict[str, str]
 
 
+class RemoteSettings(NamedTuple):
+    """One [hosts.NAME]: another host, reached over SSH. Its secrets are looked at when it is asked for, not at load.
+
+    command, config and compose_dir are paths there, "~/" is the login's home; config "" is the usual one.
+    """
+
+    name: str
+    user: str
+    address: Address
+    key_file: Path | None
+    password: Secret | None
+    known_hosts_file: Path
+    kind: str
+    service: str
+    command: str
+    config: str
+    compose_dir: str
+
+
+class AlertSettings(NamedTuple):
+    """[alerts]. webhook: the URL, or the secret that holds it. The password goes with mail_user."""
+
+    webhook: str | Secret | None
+    command: tuple[str, ...]
+    mail_to: tuple[str, ...]
+    mail_from: str
+    mail_server: Address | None
+    mail_tls: str
+    mail_user: str | None
+    password: Secret | None
+    every_s: float
+    hold_s: float
+    failing_after_s: float
+    owed_after_s: float
+    stuck_after_s: float
+    nsqd_http: tuple[Address, ...]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told."""
+        return bool(self.webhook or self.command or self.mail_to)
+
+
 class Settings(NamedTuple):
     """The whole configuration; `path` is the file it came from."""
 
@@ -118,6 +165,8 @@ class Settings(NamedTuple):
     mongo: MongoSettings
     api: ApiSettings
     worker: WorkerSettings
+    alerts: AlertSettings
+    hosts: tuple[RemoteSettings, ...] = ()
 
     def mirror(self, name: str) -> MirrorSettings | None:
         """Return the mirror of that name."""

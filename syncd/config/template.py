@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 
-from syncd.config.keys import ENGINE_ABOUT, TABLES, Key
+from syncd.config.keys import ENGINE_ABOUT, TABLES, TITLES, Key
 
 _WIDTH = 110
 
@@ -30,7 +30,7 @@ def render(header: str, given: Mapping[str, Mapping[str, object]]) -> str:
     """Return a configuration file: `given` maps table to key to value; `header` becomes the comment on top."""
     parts = [_comment(header)]
     for table, keys in TABLES.items():
-        title = "[[mirror]]" if table == "mirror" else f"[{table}]"
+        title = TITLES.get(table, f"[{table}]")
         values = given.get(table, {})
         lines = ["", title if values else f"# {title}"]
         for key in keys:

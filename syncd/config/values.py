@@ -17,7 +17,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 _WINDOW = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s+(\S.*)", re.ASCII)
+_HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.ASCII)
 _NSQ_NAME = re.compile(r"[.a-zA-Z0-9_-]{1,64}(#ephemeral)?", re.ASCII)
+_MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNITS = {
     "": 1,
@@ -68,6 +70,19 @@ class RateWindow(NamedTuple):
         return minute >= self.start or minute < self.end
 
 
+class Hours(NamedTuple):
+    """A part of each day, in minutes of the day, local time: from `start` to before `end`, over midnight."""
+
+    start: int
+    end: int
+
+    def holds(self, minute: int) -> bool:
+        """Say whether a minute of the day (0 to 1439) lies in it."""
+        if self.start < self.end:
+            return self.start <= minute < self.end
+        return minute >= self.start or minute < self.end
+
+
 class Rate(NamedTuple):
     """A limit in bytes a second, perhaps another one at some times of the day; 0 is unlimited."""
 
@@ -87,6 +102,11 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it lies on this machine's own loopback interface."""
+        return re.fullmatch(r"127(\.\d{1,3}){3}|::1|localhost", self.host) is not None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -221,11 +241,29 @@ def rate(value: object) -> Rate:
 
 
 def _window(match: re.Match[str], part: str) -> RateWindow:
+    found = _minutes(match)
+    if found is None:
+        raise ValueError(f'{shown(part)} is not a time window; write it like "22:00-06:00 20M"')
+    return RateWindow(*found, _per_second(match[5]))
+
+
+def _minutes(match: re.Match[str]) -> tuple[int, int] | None:
+    """Return start and end of HH:MM-HH:MM in minutes of the day; None for what is no time of a day."""
     start, end = (int(match[i]) * 60 + int(match[i + 1]) for i in (1, 3))
     minutes_fit = int(match[2]) < 60 and int(match[4]) < 60
     if not minutes_fit or start >= _MINUTES_A_DAY or end > _MINUTES_A_DAY or start == end:
-        raise ValueError(f'{shown(part)} is not a time window; write it like "22:00-06:00 20M"')
-    return RateWindow(start, end % _MINUTES_A_DAY, _per_second(match[5]))
+        return None
+    return start, end % _MINUTES_A_DAY
+
+
+def hours(value: object) -> tuple[Hours, ...]:
+    """Return parts of a day: "22:00-07:00", or several with ";" between them; "" is none."""
+    parts = [part.strip() for part in value.split(";")] if isinstance(value, str) and value.strip() else []
+    matches = [_HOURS.fullmatch(part) for part in parts]
+    found = [None if match is None else _minutes(match) for match in matches]
+    if not isinstance(value, str) or None in found:
+        raise ValueError(f'{shown(value)} are no hours; write them like "22:00-07:00" or "12:00-13:00; 22:00-07:00"')
+    return tuple(Hours(*each) for each in found if each is not None)
 
 
 def _per_second(part: str) -> int:
@@ -248,6 +286,25 @@ def address(value: object, default_port: int | None = None, *, port_zero: bool =
     if bad_host or not (port.isascii() and port.isdigit()) or not (0 if port_zero else 1) <= int(port) <= 65535:
         raise ValueError(f'{shown(value)} is not HOST:PORT; write it like "127.0.0.1:4150"')
     return Address(bare, int(port))
+
+
+def web_url(value: object) -> str:
+    """Return an http:// or https:// URL without a login in it."""
+    raw = value.strip() if isinstance(value, str) else ""
+    scheme, _, rest = raw.partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if scheme not in ("http", "https") or not raw.isascii() or not raw.isprintable() or " " in raw or "@" in place:
+        raise ValueError("is not a URL without a login; write it like https://host/path")
+    address(place, 443 if scheme == "https" else 80)
+    return raw
+
+
+def mail_address(value: object) -> str:
+    """Return an e-mail address (the address alone, no name)."""
+    found = text(value)
+    if not _MAIL.fullmatch(found):
+        raise ValueError(f'{shown(value)} is not an e-mail address; write it like "operator@example.org"')
+    return found
 
 
 def addresses(value: object, default_port: int | None = None) -> tuple[Address, ...]:

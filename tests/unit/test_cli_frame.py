@@ -178,7 +178,7 @@ def test_configuration_problems_are_listed_one_a_line(
     assert out == ""
     assert err.splitlines() == [
         f"error: the configuration {config_file} has 2 problems",
-        f'  - {config_file}: unknown table "foo"; known are host, mirror, nsq, mongo, api, worker',
+        f'  - {config_file}: unknown table "foo"; known are host, mirror, nsq, mongo, api, worker, alerts, hosts',
         f'  - {config_file}: nsq: unknown key "topik"; did you mean "topic"?',
     ]
 

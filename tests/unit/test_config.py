@@ -164,7 +164,7 @@ announce = "loud"
         env,
     )
     assert found == [
-        'unknown table "hots"; did you mean "host"?',
+        'unknown table "hots"; did you mean "hosts"?',
         'mirror[0] "Bhushanji": unknown key "password"; ' + MISPLACED["password"],
         'mirror[0] "Bhushanji": unknown key "exlude"; did you mean "exclude"?',
         'mirror[0] "Bhushanji": target: is missing',
@@ -214,7 +214,7 @@ announce = "loud"
         ("[nsq]\ntopic = 'a b'", "NSQ topic"),
         ("[nsq]\naddress_map = { x = '127.0.0.1:1' }", "HOST:PORT"),
         ("[nsq]\nnsqd_tcp_address = ['127.0.0.1:4150', 'x']", "HOST:PORT"),
-        ("[alerts]", "unknown table"),
+        ("[alarms]", "unknown table"),
     ],
 )
 def test_each_wrong_value_is_one_problem(extra: str, said: str, write: Write, env: dict[str, str]) -> None:
