@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from syncd.client.below import open_below
 from syncd.client.verified import Verified
@@ -135,16 +134,17 @@ class _Target:
         self._settings = settings
         self._state = state
         self._catalogue = catalogue
+        self._target = os.fspath(settings.target)  # as text: looked at for every file
         self._lock = threading.Lock()
         self._current: _Opened | None = None
 
     def use(self) -> _Opened:
         """Give the open folder. Raises: TargetMissing, TargetForeign and the like."""
-        identity = _identity(self._settings.target)
+        identity = _identity(self._target)
         current = self._current
         if current is None or current.identity != identity:
             with self._lock:
-                self._current = current = _Opened(self._open(), _identity(self._settings.target))
+                self._current = current = _Opened(self._open(), _identity(self._target))
         return current
 
     def _open(self) -> DiskMirror:
@@ -162,7 +162,7 @@ class _Target:
         return mirror
 
 
-def _identity(target: Path) -> tuple[int, int]:
+def _identity(target: str) -> tuple[int, int]:
     try:
         found = os.stat(target)
     except OSError:

@@ -220,17 +220,9 @@ def ready(candidate: Candidate, target: str) -> Resolution:
     record = look.record
     if record is None:
         raise ValueError(f"{path} is not held")
-    return Resolution(
-        State.READY,
-        mirror,
-        path,
-        server_path(mirror, path),
-        f"{target}/{path}",
-        record.size,
-        record.sha256,
-        record.generation,
-        listed_at=look.listed_at,
-    )
+    served, local = server_path(mirror, path), f"{target}/{path}"
+    held = record.size, record.sha256, record.generation
+    return Resolution(State.READY, mirror, path, served, local, *held, None, "", None, look.listed_at)
 
 
 def unverified(candidate: Candidate, local: LocalStat | None) -> Resolution:

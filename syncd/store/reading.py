@@ -149,7 +149,7 @@ class SnapshotReader(Reader):
         file = _stat(catalogue)
         if not self._frozen:
             return file[:2]
-        return (*file, *_stat(log)) if os.access(log, os.F_OK) else (*file, *_ABSENT)  # no log is the rule
+        return (*file, *_stat(log)) if os.access(log, os.F_OK) else file  # no log is the rule
 
 
 class _Still(SnapshotReader):

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 def text_of(path: Spelled) -> str:
     """Return a path as plain text; bytes that are no UTF-8 become what is refused later. Raises TypeError."""
+    if type(path) is str:
+        return path
     found = os.fspath(path)
     return found.decode("utf-8", "surrogateescape") if isinstance(found, bytes) else str.__str__(found)
 
