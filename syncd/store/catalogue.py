@@ -45,6 +45,8 @@ KEPT_RUN_DAYS = 1_000
 KEPT_TOMBSTONES_MS = 90 * 86_400_000
 _REMEMBERED_DIRECTORIES = 8_192
 
+_quoted = json.encoder.encode_basestring_ascii
+
 _FINISHED = frozenset({0, 3})
 """Exit codes of a run that did all it could: done, and done but for some files."""
 
@@ -288,16 +290,15 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
     # --- a group of files
 
     def declare(self, intents: Sequence[Intent]) -> None:
-        ids = json.dumps([intent.id for intent in intents])
-        declared = json.dumps(intents)
+        ids, declared = _ids(intents), f"[{', '.join(map(_plain, intents))}]"
         with self._catalogue.transaction() as db:
             db.execute("INSERT INTO intents (mirror_id, ids, declared) VALUES (?, ?, ?)", (self.id, ids, declared))
 
     def _close_intents(self, db: sqlite3.Connection, closes: Sequence[Intent]) -> None:
         """Remove closed intents: whole groups, as a rule; else what is left of a group stays."""
-        closed = [intent.id for intent in closes]
-        if db.execute("DELETE FROM intents WHERE mirror_id = ? AND ids = ?", (self.id, json.dumps(closed))).rowcount:
+        if db.execute("DELETE FROM intents WHERE mirror_id = ? AND ids = ?", (self.id, _ids(closes))).rowcount:
             return
+        closed = {intent.id for intent in closes}
         groups = db.execute("SELECT seq, declared FROM intents WHERE mirror_id = ?", (self.id,)).fetchall()
         for seq, declared in groups:
             left = [plain for plain in json.loads(declared) if plain[0] not in closed]
@@ -459,6 +460,19 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
     def _set(self, column: str, value: object) -> None:
         with self._catalogue.transaction() as db:
             db.execute(f"UPDATE mirrors SET {column} = ? WHERE id = ?", (value, self.id))
+
+
+def _ids(intents: Sequence[Intent]) -> str:
+    return json.dumps([intent[0] for intent in intents])
+
+
+def _plain(intent: Intent) -> str:
+    """Return an intent as JSON; several times faster than json.dumps, and this runs for every file."""
+    number, kind, path, sha256, (size, mtime_ns, ctime_ns, file_id), staged, from_path = intent
+    return (
+        f"[{_quoted(number)}, {_quoted(kind)}, {_quoted(path)}, {_quoted(sha256)}, "
+        f"[{size}, {mtime_ns}, {ctime_ns}, {file_id}], {_quoted(staged)}, {_quoted(from_path)}]"
+    )
 
 
 def _nobody() -> None:

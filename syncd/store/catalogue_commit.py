@@ -6,10 +6,10 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from syncd.core.model import Dropped, Fact, FileEvent, Held, Record, RelPath
-from syncd.store.sql import Row, by_directory, in_batches, int64, pack_record, unpack_record, write_batches
+from syncd.store.sql import Row, by_directory, int64, pack_record, unpack_record, write_batches, write_flat
 
 _STATE = """
 SELECT m.revision, m.generation_floor, f.next_seq,
@@ -17,14 +17,21 @@ SELECT m.revision, m.generation_floor, f.next_seq,
        EXISTS (SELECT 1 FROM partials WHERE mirror_id = m.id), EXISTS (SELECT 1 FROM approvals WHERE mirror_id = m.id)
 FROM mirrors AS m CROSS JOIN feed AS f WHERE m.id = ?"""
 _HELD = """
-WITH place (directory_id, name) AS (VALUES {})
 SELECT json_group_array(json_array(r.directory_id, r.name, hex(r.packed)))
-FROM place AS p CROSS JOIN records AS r ON r.directory_id = p.directory_id AND r.name = p.name"""
+FROM json_each(?) AS d CROSS JOIN json_each(d.value) AS n
+    CROSS JOIN records AS r ON r.directory_id = CAST(d.key AS INTEGER) AND r.name = n.value"""
 _BURIED = """
 SELECT json_group_array(json_array(path, generation))
 FROM tombstones WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"""
 _COUNT = """
 UPDATE mirrors SET files = files + ?, bytes = bytes + ?, owed = owed + ?, revision = ? WHERE id = ?"""
+
+# What a commit has in common is bound once, and stands first (see write_flat).
+_RECORDS = "INSERT OR REPLACE INTO records (revision, absent_run, directory_id, name, packed) VALUES {}"
+_RECORD = "(?1, '', ?, ?, ?)"
+_EVENTS = """
+INSERT INTO outbox (mirror_id, run_id, at, seq, path, event, size, sha256, mtime_ns, generation) VALUES {}"""
+_EVENT = "(?1, ?2, ?3, ?, ?, ?, ?, ?, ?, ?)"
 
 _READY, _UPDATED, _REMOVED = (event.value for event in (FileEvent.READY, FileEvent.UPDATED, FileEvent.REMOVED))
 
@@ -55,24 +62,23 @@ class Change:
         self._revision = revision + 1
         self._next_seq = self._first_seq
         self._tombstones, self._unheld, self._partials, self._approvals = occupied
-        self._records: list[Row] = []
+        self._records: list[Any] = []
         self._removed: list[Key] = []
-        self._events: list[Row] = []
+        self._events: list[Any] = []
         self._buried: list[Row] = []
         self._lost: list[Row] = []
 
     def apply(self, facts: Sequence[Fact]) -> None:
-        """Write facts about distinct paths."""
+        """Write facts about distinct paths. Hot: for each file of a run."""
         places = self._places(facts)
-        previous = self._previous(list(places.values()))
+        previous = self._previous(places)
         generations = self._buried_generations(facts, places, previous)
-        for fact in facts:
+        for fact, place in zip(facts, places, strict=True):
+            held = previous.get(place) if previous else None
             if isinstance(fact, Held):
-                place = places[fact.path]
-                self._hold(fact, place, previous.get(place), generations)
-            elif fact.path in places and places[fact.path] in previous:
-                place = places[fact.path]
-                self._drop(fact, place, previous[place])
+                self._hold(fact, place, held, generations)
+            elif held is not None:
+                self._drop(fact, place, held)
         self._write(facts)
 
     def finish(self) -> int:
@@ -85,34 +91,37 @@ class Change:
 
     # --- what is there
 
-    def _places(self, facts: Sequence[Fact]) -> dict[RelPath, Key]:
-        """Return where the records of these paths are kept; of a dropped path only if its directory is known."""
-        parts = [fact.path.rpartition("/") for fact in facts]
+    def _places(self, facts: Sequence[Fact]) -> list[Key]:
+        """Return where the records of these paths are kept; (0, name) of a dropped one whose directory is not known."""
+        parts = [fact[0].rpartition("/") for fact in facts]
         coming = {directory for (directory, _, _), fact in zip(parts, facts, strict=True) if isinstance(fact, Held)}
-        ids = self._directory_ids(self._mirror_id, set(coming), make=True)
+        ids = self._directory_ids(self._mirror_id, coming, make=True)
         leaving = {directory for directory, _, _ in parts} - coming
         if leaving:
-            ids |= self._directory_ids(self._mirror_id, set(leaving), make=False)
-        return {
-            fact.path: (ids[directory], name)
-            for (directory, _, name), fact in zip(parts, facts, strict=True)
-            if directory in ids
-        }
+            ids |= self._directory_ids(self._mirror_id, leaving, make=False)
+        return [(ids.get(directory, 0), name) for directory, _, name in parts]
 
     def _previous(self, places: Sequence[Key]) -> dict[Key, Record]:
-        found: dict[Key, Record] = {}
-        for cursor in in_batches(self._db, _HELD, places):
-            for directory_id, name, packed in json.loads(cursor.fetchone()[0]):
-                found[directory_id, name] = unpack_record(bytes.fromhex(packed), "")
-        return found
+        """Return the records that lie there: one step of SQLite (see in_batches), one parameter."""
+        names: dict[int, list[str]] = {}
+        for directory_id, name in places:
+            if directory_id in names:
+                names[directory_id].append(name)
+            else:
+                names[directory_id] = [name]
+        (found,) = self._db.execute(_HELD, (json.dumps(names),)).fetchone()
+        return {
+            (directory_id, name): unpack_record(bytes.fromhex(packed), "")
+            for directory_id, name, packed in json.loads(found)
+        }
 
     def _buried_generations(
-        self, facts: Sequence[Fact], places: Mapping[RelPath, Key], previous: Mapping[Key, Record]
+        self, facts: Sequence[Fact], places: Sequence[Key], previous: Mapping[Key, Record]
     ) -> dict[str, int]:
         """Return the generations that paths which are not held had when they were last held."""
         if not self._tombstones:
             return {}
-        paths = [fact.path for fact in facts if places.get(fact.path) not in previous]
+        paths = [fact.path for fact, place in zip(facts, places, strict=True) if place not in previous]
         row = self._db.execute(_BURIED, (self._mirror_id, json.dumps(paths))).fetchone()
         return dict(json.loads(row[0]))
 
@@ -121,23 +130,23 @@ class Change:
     def _hold(self, fact: Held, place: Key, held: Record | None, buried: dict[str, int]) -> None:
         path, fingerprint, sha256, local, announce = fact
         size, mtime_ns, _, _ = fingerprint
+        digest = bytes.fromhex(sha256)
         if held is None:
             generation = max(buried.get(path, self._floor) + 1, self._now_ms)
-            self._announce(path, _READY, size, sha256, mtime_ns, generation)
+            self._announce(path, _READY, size, digest, mtime_ns, generation)
             self._files += 1
             self._bytes += size
         else:
             generation = held.generation
             if announce or held.sha256 != sha256:
                 generation = max(generation + 1, self._now_ms)
-                self._announce(path, _UPDATED, size, sha256, mtime_ns, generation)
+                self._announce(path, _UPDATED, size, digest, mtime_ns, generation)
             self._bytes += size - held.size
-        packed = pack_record(fingerprint, sha256, generation, local)
-        self._records.append((*place, packed, "", self._revision))
+        self._records += (*place, pack_record(fingerprint, digest, generation, local))
 
     def _drop(self, fact: Dropped, place: Key, held: Record) -> None:
         generation = max(held.generation + 1, self._now_ms)
-        self._announce(fact.path, _REMOVED, held.size, held.sha256, held.mtime_ns, generation)
+        self._announce(fact.path, _REMOVED, held.size, bytes.fromhex(held.sha256), held.mtime_ns, generation)
         self._buried.append((self._mirror_id, fact.path, generation))
         if fact.why is not None:
             listed = held.size, int64(held.mtime_ns), 1, f"{self._at[:19]}Z"
@@ -146,25 +155,24 @@ class Change:
         self._files -= 1
         self._bytes -= held.size
 
-    def _announce(self, path: str, event: str, size: int, sha256: str, mtime_ns: int, generation: int) -> None:
-        digest, mtime_ns, seq = bytes.fromhex(sha256), int64(mtime_ns), self._next_seq
-        self._events.append(
-            (seq, self._mirror_id, path, event, size, digest, mtime_ns, generation, self._run_id, self._at, None)
-        )
+    def _announce(self, path: str, event: str, size: int, digest: bytes, mtime_ns: int, generation: int) -> None:
+        self._events += (self._next_seq, path, event, size, digest, int64(mtime_ns), generation)
         self._next_seq += 1
 
     def _write(self, facts: Sequence[Fact]) -> None:
         db = self._db
         for names in by_directory(self._removed):
             db.execute("DELETE FROM records WHERE directory_id = ? AND name IN (SELECT value FROM json_each(?))", names)
-        write_batches(db, "INSERT OR REPLACE INTO records VALUES {}", self._records)
-        write_batches(db, "INSERT INTO outbox VALUES {}", self._events)
+        write_flat(db, _RECORDS, _RECORD, self._records, (self._revision,))
+        write_flat(db, _EVENTS, _EVENT, self._events, (self._mirror_id, self._run_id, self._at))
         write_batches(db, "INSERT OR REPLACE INTO tombstones VALUES {}", self._buried)
         write_batches(db, "INSERT OR REPLACE INTO unheld VALUES {}", self._lost)
-        held = [fact.path for fact in facts if isinstance(fact, Held)]
-        self._forget("unheld", self._unheld, held)
-        self._forget("partials", self._partials, held)
-        self._forget("approvals", self._approvals, [fact.path for fact in facts])
+        if self._unheld or self._partials:
+            held = [fact.path for fact in facts if isinstance(fact, Held)]
+            self._forget("unheld", self._unheld, held)
+            self._forget("partials", self._partials, held)
+        if self._approvals:
+            self._forget("approvals", self._approvals, [fact.path for fact in facts])
         self._tombstones = self._tombstones or bool(self._buried)
         self._unheld = self._unheld or bool(self._lost)
         for rows in (self._records, self._removed, self._events, self._buried, self._lost):
@@ -178,7 +186,7 @@ class Change:
 
 def distinct(facts: Sequence[Fact]) -> Iterator[Sequence[Fact]]:
     """Cut facts into batches in which no path occurs twice."""
-    if len({fact.path for fact in facts}) == len(facts):
+    if len({fact[0] for fact in facts}) == len(facts):
         yield facts
         return
     batch: dict[RelPath, Fact] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from syncd.store.disk_errors import translate
@@ -17,6 +17,8 @@ from syncd.store.durable import Syncer
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "apfs"})
 
 MAX_OPEN = 256
 """Folders that one Handles keeps open at the start of an operation."""
@@ -45,6 +47,34 @@ def open_below(root: int, directory: str) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_there(name: str, folder: int) -> bool:
+    """Say whether there is something of this name in an open folder, a link that leads nowhere too. Raises OSError."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def looks_for_names(folder: int, file_system: str) -> Callable[[str, int], bool]:
+    """Return the quickest form of is_there() that can be trusted on this file system, as a look into `folder` shows.
+
+    faccessat2(2) makes no exception of what is the rule, a name that is free. But it says no for every error too: so
+    only where a look-up does not fail for a moment (a network, FUSE), and old sandboxes refuse the whole call.
+    """
+    if file_system not in _LOCAL:
+        return is_there
+
+    def quick(name: str, folder: int) -> bool:
+        return os.access(name, os.F_OK, dir_fd=folder, effective_ids=True, follow_symlinks=False)
+
+    try:
+        works = quick(".", folder) and not quick(f"~{os.urandom(8).hex()}", folder)
+    except NotImplementedError:
+        works = False
+    return quick if works else is_there
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from syncd.ports import Room, Staged, Traits, Trashed
 from syncd.store import owner as ownership
 from syncd.store.disk_errors import translate, translated
 from syncd.store.durable import Syncer, sync_descriptor
-from syncd.store.handles import CREATE, READ, Handles
+from syncd.store.handles import CREATE, READ, Handles, looks_for_names
 from syncd.store.looking import Looker
 from syncd.store.owner import MANIFEST, PINS, STAGING, TRASH, Claim, Owner
 from syncd.store.pins import Pins
@@ -43,6 +43,7 @@ class _Writing:
         self.staging = Staging(parts[STAGING], self.syncer, may_keep_open())
         self.trash = Trash(parts[TRASH], state, self.staging, self.syncer, hard_links=hard_links)
         self.pins = Pins(parts[PINS], root, looker, hard_links=hard_links)
+        self.is_there = looks_for_names(self.staging_folder, file_system)
 
 
 class DiskMirror:
@@ -212,11 +213,10 @@ class DiskMirror:
     def promote(self, staged: Staged | str, path: RelPath, *, batch: str) -> LocalStat:
         """Move a synced staged file (or, in recovery, its name) to its place; what lay there goes to the trash."""
         writing = self._writing
-        file: StagedFile | None = None
-        if isinstance(staged, str):
-            name, size = staged, self._recovered_size(staged)
+        file = None if isinstance(staged, str) else cast("StagedFile", staged)
+        if file is None:
+            name, size = cast("str", staged), self._recovered_size(cast("str", staged))
         else:
-            file = cast("StagedFile", staged)
             need_durable(file)
             name, size = file.name, file.size
         try:
@@ -237,19 +237,19 @@ class DiskMirror:
     def _put_in_place(self, writing: _Writing, staged: str, path: RelPath, batch: str) -> os.stat_result:
         directory, _, name = path.rpartition("/")
         folder = writing.handles.make_to_change(directory)
-        try:
-            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            pass
-        else:
-            self._clear(writing, there, folder, path, batch)
+        if writing.is_there(name, folder):
+            self._clear(writing, folder, path, batch)
         os.rename(staged, name, src_dir_fd=writing.staging_folder, dst_dir_fd=folder)
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     @staticmethod
-    def _clear(writing: _Writing, there: os.stat_result, folder: int, path: RelPath, batch: str) -> None:
+    def _clear(writing: _Writing, folder: int, path: RelPath, batch: str) -> None:
         """Have a place ready to be renamed over. Raises OSError (ENOTEMPTY: PathCollision)."""
         name = paths.split(path)[1]
+        try:
+            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return  # somebody removed it just now
         if stat.S_ISDIR(there.st_mode):
             os.rmdir(name, dir_fd=folder)
             writing.handles.forget(path)

@@ -45,19 +45,18 @@ _BATCHES = (512, 64, 8, 1)
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def pack_record(fingerprint: Fingerprint, sha256: str, generation: int, local: LocalStat) -> bytes:
+def pack_record(fingerprint: Fingerprint, digest: bytes, generation: int, local: LocalStat) -> bytes:
     """Return what `records.packed` keeps: big-endian file_id, size, mtime_ns, ctime_ns, generation, local_inode,
-    local_size, local_mtime_ns, SHA-256. absent_run has a column of its own.
+    local_size, local_mtime_ns, SHA-256 (`digest`). absent_run has a column of its own.
 
     One column, so that a whole directory is read in one step of SQLite (see in_batches). Times that no clock shows
     (a server may send anything) are cut to 64 bits; such a file is then fetched again by every run.
     """
     size, mtime_ns, ctime_ns, file_id = fingerprint
-    digest = bytes.fromhex(sha256)
+    inode, local_size, local_mtime_ns = local
     try:
-        return _KEPT.pack(file_id, size, mtime_ns, ctime_ns, generation, *local, digest)
+        return _KEPT.pack(file_id, size, mtime_ns, ctime_ns, generation, inode, local_size, local_mtime_ns, digest)
     except struct.error:
-        inode, local_size, local_mtime_ns = local
         numbers = int64(size), int64(mtime_ns), int64(ctime_ns), generation
         return _KEPT.pack(uint64(file_id), *numbers, uint64(inode), local_size, int64(local_mtime_ns), digest)
 
@@ -150,9 +149,27 @@ def write_batches(connection: sqlite3.Connection, template: str, rows: Sequence[
     return sum(cursor.rowcount for cursor in in_batches(connection, template, rows, leading))
 
 
-@cache
+def write_flat(connection: sqlite3.Connection, template: str, row: str, values: list[Any], leading: Row = ()) -> None:
+    """Execute `template` like write_batches(), for rows whose values lie end to end in one list.
+
+    row: what stands for one row, "(?1, ?, ?)": `?1`, `?2` are the leading values, bound once, which stand first.
+    """
+    width = row.count("?") - len(leading)
+    count, start = len(values) // width, 0
+    for size in _BATCHES:
+        while count - start >= size:
+            chosen = values[start * width : (start + size) * width]
+            connection.execute(_with_rows(template, row, size), [*leading, *chosen])
+            start += size
+
+
 def _with_values(template: str, width: int, size: int) -> str:
-    return template.format(", ".join([f"({', '.join('?' * width)})"] * size))
+    return _with_rows(template, f"({', '.join('?' * width)})", size)
+
+
+@cache
+def _with_rows(template: str, row: str, size: int) -> str:
+    return template.format(", ".join([row] * size))
 
 
 def chunks(rows: Iterable[T]) -> Iterator[list[T]]:

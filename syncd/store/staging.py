@@ -27,35 +27,38 @@ _MAX_SEALED = 600
 
 
 class StagedFile:
-    """One staged file (ports.Staged). Used by one thread at a time."""
+    """One staged file (ports.Staged). Used by one thread at a time.
 
-    __slots__ = ("_descriptor", "_digest", "_staging", "_torn", "durable", "name", "size")
+    descriptor: the open descriptor, -1 when closed. torn: a write, seal, sync or close failed: it is not to be used.
+    """
+
+    __slots__ = ("_digest", "_staging", "descriptor", "durable", "name", "size", "torn")
 
     def __init__(self, staging: Staging, name: str, descriptor: int, digest: hashlib._Hash, size: int) -> None:
         self.name = name
         self.size = size
         self.durable = False
+        self.torn = False
+        self.descriptor = descriptor
         self._staging = staging
-        self._descriptor = descriptor
         self._digest = digest
-        self._torn = False
 
     def write(self, chunk: memoryview) -> None:
         """Append and hash. Raises DiskFull, LocalIOError; then the file can only be discarded."""
         length = len(chunk)
         try:
-            written = os.write(self._descriptor, chunk)
+            written = os.write(self.descriptor, chunk)
             if written != length:
                 self._write_rest(chunk[written:])
         except OSError as error:
-            self._torn = True
+            self.torn = True
             raise translate(error, "write a staged file") from error
         self._digest.update(chunk)
         self.size += length
 
     def _write_rest(self, chunk: memoryview) -> None:
         while len(chunk):
-            written = os.write(self._descriptor, chunk)
+            written = os.write(self.descriptor, chunk)
             if not written:
                 raise OSError(errno.EIO, "the system wrote nothing")
             chunk = chunk[written:]
@@ -64,9 +67,9 @@ class StagedFile:
         """Sync what was written; return (bytes so far, their SHA-256 in hex)."""
         try:
             self._check_whole()
-            sync_descriptor(self._descriptor)
+            sync_descriptor(self.descriptor)
         except OSError as error:
-            self._torn = True
+            self.torn = True
             raise translate(error, "sync a staged file") from error
         return self.size, self._digest.hexdigest()
 
@@ -74,10 +77,10 @@ class StagedFile:
         """No more bytes: set the source's mtime; return the SHA-256 in hex. Not yet durable."""
         try:
             self._check_whole()
-            _set_mtime(self._descriptor, mtime_ns)
+            _set_mtime(self.descriptor, mtime_ns)
             self._staging.sealed(self)
         except OSError as error:
-            self._torn = True
+            self.torn = True
             raise translate(error, "finish a staged file") from error
         return self._digest.hexdigest()
 
@@ -97,26 +100,12 @@ class StagedFile:
 
     def close(self) -> None:
         """Close the descriptor; safe to repeat. Raises OSError: then its bytes may be lost."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
-    @property
-    def descriptor(self) -> int:
-        """The open descriptor, -1 when closed."""
-        return self._descriptor
-
-    @property
-    def torn(self) -> bool:
-        """True once a write, seal, sync or close failed."""
-        return self._torn
-
-    def tear(self) -> None:
-        """Mark it as not to be used."""
-        self._torn = True
-
     def _check_whole(self) -> None:
-        if self._torn:
+        if self.torn:
             raise OSError(errno.EIO, "an earlier write or sync of this file failed")
 
 
@@ -202,20 +191,24 @@ class Staging:
     def sync(self, group: Sequence[StagedFile]) -> None:
         """Make sealed files durable and close them, or raise; after an error none of them can be promoted."""
         try:
-            if any(staged.torn for staged in group):
-                raise OSError(errno.EIO, "an earlier write or sync of one of these files failed")
-            pending = [staged for staged in group if not staged.durable]
-            opened = [staged.descriptor for staged in pending if staged.descriptor >= 0]
-            self._syncer.files(opened, closed=len(opened) < len(pending))
+            opened, closed = [], False
+            for staged in group:
+                if staged.torn:
+                    raise OSError(errno.EIO, "an earlier write or sync of one of these files failed")
+                if staged.descriptor >= 0:
+                    opened.append(staged.descriptor)
+                elif not staged.durable:
+                    closed = True
+            self._syncer.files(opened, closed=closed)
             for staged in group:
                 staged.close()
         except OSError as error:
             for staged in group:
-                staged.tear()
+                staged.torn = True
             raise translate(error, f"sync {len(group)} staged files") from error
         finally:
             self._sealed.difference_update(group)
-        for staged in pending:
+        for staged in group:
             staged.durable = True
 
     def remove(self, name: str) -> None:

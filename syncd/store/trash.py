@@ -17,7 +17,7 @@ from syncd.core.model import RelPath
 from syncd.ports import Trashed
 from syncd.store.disk_errors import translated
 from syncd.store.durable import Syncer, sync_descriptor
-from syncd.store.handles import CREATE, FOLDER, READ, Handles, demolish, folder_below, open_below
+from syncd.store.handles import CREATE, FOLDER, READ, Handles, demolish, folder_below, is_there, open_below
 from syncd.store.staging import FILE_MODE, Staging
 
 _NO_LINK = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
@@ -214,14 +214,6 @@ def _stamp_ns(batch: str) -> int:
     except ValueError:
         return 0
     return int(stamp.timestamp()) * 10**9
-
-
-def is_there(name: str, folder: int) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def linked(source: int, name: str, folder: int, free: str) -> bool:
