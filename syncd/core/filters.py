@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 DEFAULT_EXCLUDES = ("._*", ".DS_Store", "Thumbs.db", "~$*", ".syncd", ".write_test_delete_me")
+_UNDOTTED = tuple(pattern.rstrip("*") for pattern in DEFAULT_EXCLUDES if not pattern.startswith("."))
 _DEFAULTS = re.compile("|".join(fnmatch.translate(pattern) for pattern in DEFAULT_EXCLUDES))
 
 
@@ -34,6 +35,10 @@ class Filters:
         self._include_lines = tuple(include)
         self._exclude = _spec(self._exclude_lines) if exclude else None
         self._include = _spec(self._include_lines) if include else None
+
+    def spares(self, joined: str) -> bool:
+        """Say whether it is certain at a glance that no name in this text (paths.join_plain) is left out."""
+        return self._exclude is None and self._include is None and not any(part in joined for part in _UNDOTTED)
 
     def drops_file(self, path: RelPath, name: str) -> bool:
         """Say whether a file is left out (`name` is its last component)."""

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.file_id)
+        return Fingerprint(*self[2:])
 
 
 class Listing(NamedTuple):

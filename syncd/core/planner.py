@@ -28,6 +28,9 @@ from syncd.core.filters import Filters
 from syncd.core.model import Entry, Kind, Listing, LocalEntry, Record, RelPath
 from syncd.core.reasons import Reason
 
+_DEEP = paths.MAX_PATH_BYTES // 4 - paths.MAX_NAME_BYTES // 4 - 1
+"""Characters of a directory below which no path can be too long, when no name is."""
+
 
 class Action(StrEnum):
     """What a plan does with one path (the words of `run-once --dry-run`)."""
@@ -80,6 +83,29 @@ class DirectoryPlan:
 
 def sort_entries(listing: Listing, rules: NameRules, held: Mapping[str, Record]) -> Sorted:
     """Split a listing into files, folders, refused and excluded names; of folding twins keep one (a held one first)."""
+    result = _sort_plain(listing, rules) or _sort_each(listing, rules)
+    if rules.folds_case or rules.folds_unicode:
+        _refuse_twins(result, rules, held)
+    return result
+
+
+def _sort_plain(listing: Listing, rules: NameRules) -> Sorted | None:
+    """Sort a directory in which nothing is wrong with any name, which is the rule; None where that is not certain."""
+    entries = listing.entries
+    if listing.mangled or len(listing.directory) > _DEEP:
+        return None
+    joined = paths.join_plain([entry.name for entry in entries])
+    if joined is None or not rules.filters.spares(joined):
+        return None
+    file, folder = Kind.FILE, Kind.DIRECTORY
+    result = Sorted({entry.name: entry for entry in entries if entry.kind is file})
+    if len(result.files) < len(entries):
+        result.folders = [entry.name for entry in entries if entry.kind is folder]
+        result.refused = [(entry.name, Reason.LINK) for entry in entries if entry.kind is Kind.OTHER]
+    return result
+
+
+def _sort_each(listing: Listing, rules: NameRules) -> Sorted:
     result = Sorted()
     drops_file, drops_folder = rules.filters.drops_file, rules.filters.drops_folder
     refuse_name = paths.refuse_name
@@ -104,8 +130,6 @@ def sort_entries(listing: Listing, rules: NameRules, held: Mapping[str, Record])
             result.files[name] = entry
         else:
             result.refused.append((name, Reason.LINK))
-    if rules.folds_case or rules.folds_unicode:
-        _refuse_twins(result, rules, held)
     return result
 
 
@@ -184,6 +208,8 @@ def compare(
 
     settled_before_ns: mtimes up to this are settled (the server's clock less `settle`).
     """
+    if not (held or known_folders or local):
+        return _all_new(entries, settled_before_ns)
     plan = DirectoryPlan()
     records = held.get
     local_of = local.get
@@ -218,6 +244,15 @@ def compare(
     if listing.complete:
         _conclude_absences(plan, entries, held, known_folders)
     _find_foreign(plan, entries, held, known_folders, local)
+    return plan
+
+
+def _all_new(entries: Sorted, settled_before_ns: int) -> DirectoryPlan:
+    """Decide on a directory of which nothing is held and nothing lies here: a first run's."""
+    new, listed = Reason.NEW, entries.files.values()
+    plan = DirectoryPlan(arriving=[(entry, new) for entry in listed if entry.mtime_ns <= settled_before_ns])
+    if len(plan.arriving) < len(listed):
+        plan.unsettled = [entry for entry in listed if entry.mtime_ns > settled_before_ns]
     return plan
 
 

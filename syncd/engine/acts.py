@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from syncd.core.model import Fingerprint, Held, Record, RelPath
+from syncd.core import paths
+from syncd.core.model import Entry, Fingerprint, Held, Record, RelPath
 from syncd.core.planner import Action
 from syncd.core.reasons import Reason
 from syncd.engine.backlog import Fetch
@@ -22,6 +23,9 @@ class Acts(Protocol):
 
     def fetch(self, path: RelPath, fingerprint: Fingerprint, reason: Reason, held: Record | None) -> None:
         """Bring this file in (UNKNOWN_LOCAL: compare the local bytes with the server's first)."""
+
+    def fetch_new(self, directory: RelPath, entries: Iterable[Entry]) -> None:
+        """Bring in these files of one directory, of which nothing is held and nothing lies here."""
 
     def drop(self, gone: Sequence[RelPath]) -> None:
         """Held files are lost or damaged here: they are no longer held."""
@@ -63,6 +67,14 @@ class RealActs:
         adopt = reason is Reason.UNKNOWN_LOCAL
         self._transfer.want(Fetch(path, fingerprint, reason=reason, held=held, adopt=adopt, rank=self._rank(path)))
 
+    def fetch_new(self, directory: RelPath, entries: Iterable[Entry]) -> None:
+        rank, want, new = self._rank, self._transfer.want, Reason.NEW
+        prefix = directory + "/" if directory else ""
+        for entry in entries:
+            path = RelPath(prefix + entry.name)
+            # by position: by name takes twice as long
+            want(Fetch(path, entry.fingerprint, 0, new, None, False, 0, rank(path)))
+
     def drop(self, gone: Sequence[RelPath]) -> None:
         self._committer.drop(gone)
 
@@ -95,6 +107,10 @@ class DryActs:
         self._report.wanted += 1
         self._report.wanted_bytes += fingerprint.size
         self._report.step(action, path, reason, fingerprint.size)
+
+    def fetch_new(self, directory: RelPath, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.fetch(paths.join(directory, entry.name), entry.fingerprint, Reason.NEW, None)
 
     def drop(self, gone: Sequence[RelPath]) -> None:
         """The fetch that follows says it."""

@@ -170,8 +170,8 @@ class Scan:
         self.census.arriving += len(plan.arriving) + len(plan.unsettled)
         for name in plan.flipped_folders:
             self._flip_folder(join(directory, name))
-        for entry, reason in plan.arriving:
-            self._arrive(join(directory, entry.name), entry, reason)
+        if plan.arriving:
+            self._arrive_all(directory, plan.arriving)
         for entry in plan.changed:
             findings.replaced(join(directory, entry.name), entry.fingerprint)
         for entry in plan.recheck:
@@ -203,6 +203,15 @@ class Scan:
             self._findings.replaced(path, entry.fingerprint)
         else:
             self._arrive(path, entry, arrival_reason(self._mirror, path))
+
+    def _arrive_all(self, directory: RelPath, arriving: list[tuple[Entry, Reason]]) -> None:
+        left, new = self.left, Reason.NEW
+        if not (self._only or self.census.held or left.flipped_folders or left.flipped_files):
+            # the gate is open, none can be a held file's new name, none waits for a flip: no need to ask for each
+            self._acts.fetch_new(directory, [entry for entry, reason in arriving if reason is new])
+            arriving = [each for each in arriving if each[1] is not new]
+        for entry, reason in arriving:
+            self._arrive(paths.join(directory, entry.name), entry, reason)
 
     def _arrive(self, path: RelPath, entry: Entry, reason: Reason) -> None:
         if reason is Reason.UNKNOWN_LOCAL and self._take_over(path, entry):

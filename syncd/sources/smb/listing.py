@@ -120,7 +120,9 @@ class FolderList:
             self.handle = None
 
     def _choose_suspects(self) -> bool:
-        self._suspects = [] if self.failed else [e.name for e in self.entries if could_be_mangled(e.name)]
+        self._suspects = (
+            [] if self.failed else [e.name for e in self.entries if "~" in e.name and could_be_mangled(e.name)]
+        )
         return True
 
     def _probe(self) -> None:

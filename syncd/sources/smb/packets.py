@@ -6,6 +6,7 @@ one reply with its header at `start`; nothing is trusted: what does not fit rais
 
 from __future__ import annotations
 
+import codecs
 from struct import Struct
 from typing import NamedTuple
 
@@ -290,6 +291,7 @@ def unpack_directory(view: memoryview, start: int, end: int) -> Directory:
     undecodable: list[str] = []
     self_id = 0
     unpack, new, append, size = _ENTRY.unpack_from, tuple.__new__, entries.append, _ENTRY_SIZE
+    decode = codecs.utf_16_le_decode  # by its name it would be looked up for each
     plain = (Kind.FILE, Kind.DIRECTORY)
     at = start
     following = end > start
@@ -303,7 +305,7 @@ def unpack_directory(view: memoryview, start: int, end: int) -> Directory:
             raise ProtocolError("a directory entry with impossible values")
         at += following
         try:
-            name = str(view[first:last], "utf-16-le")
+            name = decode(view[first:last], "strict", True)[0]
         except UnicodeDecodeError:
             if len(undecodable) < MAX_UNDECODABLE:
                 undecodable.append(printable(bytes(view[first:last])))

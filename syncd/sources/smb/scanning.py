@@ -169,7 +169,8 @@ class LoopGuard:
 
     def checked(self, listing: Listing, self_id: int) -> Listing:
         """Return the listing with such folders as Kind.OTHER."""
-        folders = [entry for entry in listing.entries if entry.kind is Kind.DIRECTORY]
+        directory = Kind.DIRECTORY
+        folders = [entry for entry in listing.entries if entry.kind is directory]
         if not folders or not self_id:
             return listing
         self._ids[listing.directory] = self_id
