@@ -7,6 +7,8 @@ import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.cli.frame import describe
@@ -19,41 +21,72 @@ if TYPE_CHECKING:
     from syncd.remote.running import Host
     from syncd.remote.verbs import Answer
 
-ACTIONS = ["status", "doctor", "restart"]
+ACTIONS = ["status", "doctor", "logs", "restart", "approve", "update"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "Look after other hosts over SSH, as [hosts.NAME] in the configuration names them, all at once. A host that "
-        "cannot be reached, or refuses, has a line of its own and stops no other; the exit code is that of the worst.",
+        "cannot be reached, or refuses, has a line of its own and stops no other; the exit code is the worst.\n\n"
+        "status and doctor ask; logs shows what was logged (syncd's, or with --service others; a compose project's "
+        "all); restart restarts syncd, or other services; approve shows what each host holds back, and asks; update "
+        "keeps the old version, puts in the new one, restarts, has doctor look, and goes back when that finds what was "
+        "not there before.",
         [
             "syncd remote status --all",
             "syncd remote doctor tod-mac",
-            "syncd remote restart tod-mac annex",
+            "syncd remote logs tod-mac annex -f",
+            "syncd remote logs annex --service mongodb-proxy -n 50",
+            "syncd remote restart annex --service worker-1",
+            "syncd remote approve --all",
+            "syncd remote update tod-mac --wheel dist/syncd-0.2.0-py3-none-any.whl",
+            "syncd remote update annex --image registry.example/syncd:0.2.0",
         ],
         [0, 3, 10, 11, 12, 13, 14, 15],
     )
     parser.add_argument("action", metavar="ACTION", choices=ACTIONS, help=", ".join(ACTIONS))
     parser.add_argument("hosts", metavar="HOST", nargs="*", help="names of [hosts] tables")
     parser.add_argument("--all", action="store_true", help="every host of the configuration")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (logs -f: one a line)")
     parser.add_argument(
         "--service",
         metavar="NAME",
         action="append",
         default=[],
-        help="restart: this service there instead of syncd's (may be repeated)",
+        type=_service,
+        help="logs, restart: this service there (may be repeated)",
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what is logged from now on")
+    parser.add_argument("-n", "--lines", metavar="N", type=_lines, default=20, help="logs: so many of the last lines")
+    parser.add_argument("--mirror", metavar="NAME", default="", help="approve: this mirror only")
+    parser.add_argument("--yes", action="store_true", help="approve: do not ask")
+    parser.add_argument("--wheel", metavar="FILE", type=Path, help="update: a wheel of syncd")
+    parser.add_argument("--image", metavar="TAG", help="update: the image, as the compose project's .env is to name it")
+    parser.add_argument(
+        "--variable", metavar="NAME", default="SYNCD_IMAGE", help="update --image: the variable in .env"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="how long a host may take for what it is asked to do"
+        "--timeout", metavar="SECONDS", type=_seconds, help="status, doctor, logs: how long a host may take"
     )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     remotes = _chosen(args, settings)
-    action = _action(args)
-    return _answer(args, action, _ask(remotes, action))
+    match args.action:
+        case "logs":
+            from syncd.cli import remote_logs
+
+            return remote_logs.run(args, remotes)
+        case "approve" if not args.yes:
+            from syncd.cli import remote_approve
+
+            return remote_approve.run(args, remotes)
+        case _:
+            action = _action(args)
+            with _Unhurried() if args.action == "update" else nullcontext():
+                outcomes = _ask(remotes, action)
+            return print_json(outcomes) if args.json else print_table(action.header, action.state, outcomes)
 
 
 class _Action(NamedTuple):
@@ -75,24 +108,69 @@ def _action(args: argparse.Namespace) -> _Action:
         case "doctor":
             limit_s = args.timeout or verbs.DOCTOR_S
             return _Action(answers.DOCTOR_HEADER, "STATE", lambda host: verbs.doctor(host, limit_s), limit_s)
-        case _:
-            limit_s = args.timeout or verbs.RESTART_S
+        case "restart":
+            within_s = verbs.RESTART_S + verbs.START_S + verbs.STATUS_S
+            header = ["HOST", "RESTARTED", "DAEMON"]
+            return _Action(header, "DAEMON", lambda host: verbs.restart(host, args.service), within_s)
+        case "approve":
             return _Action(
-                ["HOST", "RESTARTED", "DAEMON"],
-                "DAEMON",
-                lambda host: verbs.restart(host, args.service, limit_s),
-                limit_s + verbs.START_S + verbs.STATUS_S,
+                answers.APPROVE_HEADER, "RESULT", lambda host: verbs.approve_all(host, args.mirror), verbs.APPROVE_S
             )
+        case _:
+            return _update(args)
+
+
+def _update(args: argparse.Namespace) -> _Action:
+    """Read what is to be put in, once for all hosts."""
+    from syncd.remote import updating
+
+    if bool(args.wheel) == bool(args.image):
+        raise ConfigError("update needs --wheel FILE (systemd, launchd) or --image TAG (compose)")
+    if args.wheel:
+        wheel = updating.read_wheel(args.wheel)
+
+        def change() -> updating.Change:
+            return updating.WheelChange(wheel)
+    else:
+
+        def change() -> updating.Change:
+            return updating.ImageChange(args.image, args.variable)
+
+        change()
+    header = ["HOST", "BEFORE", "NOW", "DAEMON"]
+    return _Action(header, "NOW", lambda host: updating.update(host, change()), updating.WITHIN_S)
+
+
+class _Unhurried:
+    """While an update is under way the first Ctrl-C only says so: half of one would be left on a host."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        self._before = signal.signal(signal.SIGINT, self._first)
+
+    def __exit__(self, *_error: object) -> None:
+        import signal
+
+        signal.signal(signal.SIGINT, self._before)
+
+    @staticmethod
+    def _first(number: int, _frame: object) -> None:
+        import signal
+
+        signal.signal(number, signal.default_int_handler)
+        print("the update is brought to its end first; Ctrl-C again leaves it as it is", file=sys.stderr, flush=True)
 
 
 def _ask(remotes: Sequence[RemoteSettings], action: _Action) -> list[Outcome[Answer]]:
     from syncd.remote.connecting import SETUP_S
     from syncd.remote.fleet import ask
+    from syncd.remote.running import Host
 
-    return ask(remotes, action.work, action.within_s + 2 * SETUP_S)
+    return ask([Host(remote) for remote in remotes], action.work, action.within_s + 2 * SETUP_S)
 
 
-# --- which hosts -----------------------------------------------------------------------------------------------------
+# --- what the arguments mean -----------------------------------------------------------------------------------------
 
 
 def _chosen(args: argparse.Namespace, settings: Settings) -> list[RemoteSettings]:
@@ -125,23 +203,61 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _lines(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of lines up to 100000")
+    return int(text)
+
+
+def _service(text: str) -> str:
+    from syncd.config.keys import service_name
+
+    try:
+        return service_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 # --- one answer of many ----------------------------------------------------------------------------------------------
 
 
-def _answer(args: argparse.Namespace, action: _Action, outcomes: Sequence[Outcome[Answer]]) -> int:
+def print_json(outcomes: Sequence[Outcome[Answer]]) -> int:
+    """Print what came of all hosts as one JSON object; return the exit code."""
+    code = worst_of(outcomes)
+    json.dump({"exit_code": code, "hosts": [_told(outcome) for outcome in outcomes]}, sys.stdout)
+    print()
+    return code
+
+
+def print_table(header: Sequence[str], state: str, outcomes: Sequence[Outcome[Answer]]) -> int:
+    """Print what came of all hosts; return the exit code. state: the column for a host that gave no answer."""
+    rows = [[line_of(cell) for cell in row] for outcome in outcomes for row in _rows(outcome, header, state)]
+    print(table(header, rows, right=["FILES", "SIZE", "OK", "WARN", "FAIL", "HELD BACK"]), end="")
+    for outcome in outcomes:
+        for line in remarks(outcome):
+            print(f"  ! {printable(outcome.remote.name)}: {line_of(line)}")
+    return worst_of(outcomes)
+
+
+def worst_of(outcomes: Sequence[Outcome[Answer]]) -> int:
+    """Return the exit code of the whole: the worst host's."""
     from syncd.remote.errors import worst
 
-    code = worst(_exit_code(outcome) for outcome in outcomes)
-    if args.json:
-        json.dump({"exit_code": code, "hosts": [_told(outcome) for outcome in outcomes]}, sys.stdout)
-        print()
-        return code
-    rows = [row for outcome in outcomes for row in _rows(outcome, action)]
-    print(table(action.header, rows, right=["FILES", "SIZE", "OK", "WARN", "FAIL"]), end="")
-    for outcome in outcomes:
-        for line in _remarks(outcome):
-            print(f"  ! {printable(outcome.remote.name)}: {_line(line)}")
-    return code
+    return worst(_exit_code(outcome) for outcome in outcomes)
+
+
+def remarks(outcome: Outcome[Answer]) -> list[str]:
+    """Return the lines below the table for one host: what is wrong, and the next step."""
+    if outcome.answer is not None:
+        return outcome.answer.remarks
+    if outcome.error is None:
+        return []
+    return [outcome.error.message, *([f"next: {outcome.error.hint}"] if outcome.error.hint else [])]
+
+
+def line_of(text: str) -> str:
+    """Return what another host said as one line that cannot move the cursor."""
+    return printable(" ".join(text.expandtabs(4).splitlines()))
 
 
 def _exit_code(outcome: Outcome[Answer]) -> int:
@@ -163,21 +279,8 @@ def _told(outcome: Outcome[Answer]) -> dict[str, Any]:
     }
 
 
-def _rows(outcome: Outcome[Answer], action: _Action) -> list[list[str]]:
+def _rows(outcome: Outcome[Answer], header: Sequence[str], column: str) -> list[list[str]]:
     if outcome.answer is not None:
-        return [[_line(cell) for cell in row] for row in outcome.answer.rows]
-    state = str(getattr(outcome.error, "kind", "failed")).upper()
-    return [[{"HOST": outcome.remote.name, action.state: state}.get(column, "-") for column in action.header]]
-
-
-def _remarks(outcome: Outcome[Answer]) -> list[str]:
-    if outcome.answer is not None:
-        return outcome.answer.remarks
-    if outcome.error is None:
-        return []
-    return [outcome.error.message, *([f"next: {outcome.error.hint}"] if outcome.error.hint else [])]
-
-
-def _line(text: str) -> str:
-    """Return what another host said as one line that cannot move the cursor."""
-    return printable(" ".join(text.splitlines()))
+        return outcome.answer.rows
+    state = str(getattr(outcome.error, "kind", "failed")).upper().replace("_", " ")
+    return [[{"HOST": outcome.remote.name, column: state}.get(each, "-") for each in header]]

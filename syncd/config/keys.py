@@ -173,7 +173,8 @@ def _program(value: object) -> str:
     return _there(value) if "/" in values.text(value) else values.text(value)
 
 
-def _service(value: object) -> str:
+def service_name(value: object) -> str:
+    """Read what a service of systemd, launchd or compose may be called."""
     name = values.text(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", name):
         raise ValueError(f"{values.shown(name)} is not the name of a service: letters, digits and _ . @ - are")
@@ -389,8 +390,8 @@ HOSTS = (
         "not in it is refused, and none is ever added."),
     Key("kind", _choice("systemd", "launchd", "compose"), "systemd", "What runs syncd there: your own service of "
         "systemd or launchd, or a compose project."),
-    Key("service", _plain(_service), "syncd", "The service's name there: as in `syncd service install --name`, or of "
-        "the compose file."),
+    Key("service", _plain(service_name), "syncd", "The service's name there: as in `syncd service install "
+        "--name`, or of the compose file."),
     Key("command", _plain(_program), "syncd", "Where syncd lies there (compose: in its container).",
         example='"~/.local/bin/syncd"'),
     Key("config", _plain(_there), None, "syncd's configuration there (compose: in its container).",

@@ -15,6 +15,7 @@ from syncd.remote.errors import HostUnfit, RemoteError
 Table = dict[str, Any]
 
 STATUS_HEADER = ["HOST", "SYNCD", "DAEMON", "MIRROR", "STATE", "FILES", "SIZE", "LAST SCAN", "OWED", "WORKERS"]
+APPROVE_HEADER = ["HOST", "HELD BACK", "RESULT"]
 DOCTOR_HEADER = ["HOST", "STATE", "OK", "WARN", "FAIL"]
 
 

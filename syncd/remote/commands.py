@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 from syncd.config import RemoteSettings
 
-FOLLOW_LINES = 10
-
 # A login without a terminal has a short PATH (a Mac's has no docker), and not always the way to the user's systemd.
 _PRELUDE = (
     'PATH="$HOME/.local/bin:$PATH:/usr/local/bin:/opt/homebrew/bin"; export PATH\n'
@@ -96,6 +94,11 @@ def restart(remote: RemoteSettings, services: Sequence[str]) -> str:
             return shell(_KICKSTART.format(labels=labels))
         case _:
             return shell(f"exec systemctl --user --no-ask-password restart {words(names)}\n")
+
+
+def in_project(remote: RemoteSettings, text: str) -> str:
+    """Return the line that runs a text of sh in the compose project's folder."""
+    return shell(_cd(remote) + text)
 
 
 def _cd(remote: RemoteSettings) -> str:

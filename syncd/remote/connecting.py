@@ -57,11 +57,6 @@ def connect(remote: RemoteSettings, deadline: float) -> paramiko.Transport:
         return transport
 
 
-def where(remote: RemoteSettings) -> str:
-    """Name a host's address in messages."""
-    return str(remote.address)
-
-
 def left_s(deadline: float) -> float:
     """Return the seconds until a deadline, never quite none."""
     return max(0.1, deadline - time.monotonic())
@@ -159,12 +154,12 @@ def _require_known(remote: RemoteSettings, known: dict[str, paramiko.PKey], key:
     shown = f"{key.get_name()} {key.fingerprint}"
     if known:
         raise HostRefused(
-            f"the host key of {where(remote)} has changed: it is now {shown}; another host may be posing as it",
+            f"the host key of {remote.address} has changed: it is now {shown}; another host may be posing as it",
             hint=f"if it was set up anew, compare the fingerprint there, then: ssh-keygen -R '{name}' -f {file} && "
             f"{add}",
         )
     raise HostRefused(
-        f"the host key of {where(remote)} is not in {file}: {shown}",
+        f"the host key of {remote.address} is not in {file}: {shown}",
         hint=f"compare the fingerprint with the host's (there: ssh-keygen -lf its host key), then: {add}",
     )
 
@@ -209,15 +204,15 @@ def _log_in(remote: RemoteSettings, transport: paramiko.Transport, key: paramiko
             missing = transport.auth_password(remote.user, secret, fallback=False)
     except paramiko.AuthenticationException as error:
         if not transport.is_active() or time.monotonic() - started >= transport.auth_timeout:
-            raise HostUnreachable(f"{where(remote)} did not answer the login: {error}") from error
+            raise HostUnreachable(f"{remote.address} did not answer the login: {error}") from error
         tried = f"the key {remote.key_file}" if key is not None else "the password"
         hint = f"add the public half of {remote.key_file} to its authorized_keys" if key is not None else ""
         raise HostRefused(
-            f'login refused for "{remote.user}" at {where(remote)} with {tried}. Tried once.',
+            f'login refused for "{remote.user}" at {remote.address} with {tried}. Tried once.',
             hint=hint or f"see password_file in [hosts.{remote.name}]",
         ) from error
     if missing:
-        raise HostRefused(f"{where(remote)} wants more than one proof of who we are: {', '.join(missing)}")
+        raise HostRefused(f"{remote.address} wants more than one proof of who we are: {', '.join(missing)}")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -245,5 +240,5 @@ def translated(remote: RemoteSettings) -> Iterator[None]:
         for kind, ours, meaning, hint in _TABLE:
             if isinstance(error, kind):
                 said = str(error) or kind.__name__
-                raise ours(f"{where(remote)}: {meaning} ({said})", hint=hint) from error
+                raise ours(f"{remote.address}: {meaning} ({said})", hint=hint) from error
         raise

@@ -31,9 +31,9 @@ class Outcome(NamedTuple, Generic[Answer]):
 class _Asking(threading.Thread, Generic[Answer]):
     """One host while it is asked."""
 
-    def __init__(self, remote: RemoteSettings, work: Callable[[Host], Answer], done: queue.Queue[str]) -> None:
-        super().__init__(name=f"remote {remote.name}", daemon=True)
-        self.host = Host(remote)
+    def __init__(self, host: Host, work: Callable[[Host], Answer], done: queue.Queue[str]) -> None:
+        super().__init__(name=f"remote {host.remote.name}", daemon=True)
+        self.host = host
         self.began = time.monotonic()
         self.answer: Answer | None = None
         self.error: SyncdError | None = None
@@ -43,8 +43,7 @@ class _Asking(threading.Thread, Generic[Answer]):
 
     def run(self) -> None:
         try:
-            with self.host:
-                self.answer = self._work(self.host)
+            self.answer = self._work(self.host)
         except SyncdError as error:
             self.error = error
         except BaseException as error:  # noqa: BLE001 (raised again in the thread that asks for the outcome)
@@ -54,34 +53,39 @@ class _Asking(threading.Thread, Generic[Answer]):
 
 
 def ask(
-    remotes: Sequence[RemoteSettings],
+    hosts: Sequence[Host],
     work: Callable[[Host], Answer],
     within_s: float,
     *,
     parallel: int = PARALLEL,
+    keep: bool = False,
     told: Callable[[Outcome[Answer]], None] = lambda _outcome: None,
 ) -> list[Outcome[Answer]]:
-    """Do the work on every host, `parallel` at a time; return the outcomes in the order of `remotes`.
+    """Do the work on every host, `parallel` at a time; return the outcomes in the order of `hosts`.
 
     within_s: what one host may take in all; one whose own deadlines fail (the look-up of its name has none) is left
-    behind then. told: called in this thread for each outcome, as it comes.
+    behind then. keep: leave the connections open, for the caller to close. told: called in this thread for each
+    outcome, as it comes.
     """
-    waiting, running = list(reversed(remotes)), dict[str, _Asking[Answer]]()
+    waiting, running = list(reversed(hosts)), dict[str, _Asking[Answer]]()
     done: queue.Queue[str] = queue.Queue()
     found: dict[str, Outcome[Answer]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
-                remote = waiting.pop()
-                running[remote.name] = _Asking(remote, work, done)
-                running[remote.name].start()
+                host = waiting.pop()
+                running[host.remote.name] = _Asking(host, work, done)
+                running[host.remote.name].start()
             for name in _finished(running, done, within_s):
-                found[name] = _outcome(running.pop(name), within_s)
+                asking = running.pop(name)
+                found[name] = _outcome(asking, within_s)
+                if not keep:
+                    asking.host.close()
                 told(found[name])
     finally:
         for asking in running.values():
             asking.host.close()
-    return [found[remote.name] for remote in remotes]
+    return [found[host.remote.name] for host in hosts]
 
 
 def _finished(running: dict[str, _Asking[Answer]], done: queue.Queue[str], within_s: float) -> list[str]:

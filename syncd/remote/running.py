@@ -12,8 +12,8 @@ import paramiko
 
 from syncd.config import RemoteSettings
 from syncd.remote.answers import Ran
-from syncd.remote.connecting import SETUP_S, connect, ended_by, left_s, translated, where
-from syncd.remote.errors import HostUnreachable, RemoteError
+from syncd.remote.connecting import SETUP_S, connect, ended_by, left_s, translated
+from syncd.remote.errors import RemoteError
 
 OUT_BYTES = 16 << 20
 ERR_BYTES = 64 << 10
@@ -52,7 +52,7 @@ class Host:
             nonlocal size
             size += len(piece)
             if size > OUT_BYTES:
-                raise RemoteError(f"{where(self.remote)} answers with more than {OUT_BYTES >> 20} MiB; given up")
+                raise RemoteError(f"{self.remote.address} answers with more than {OUT_BYTES >> 20} MiB; given up")
             pieces.append(piece)
 
         code, err = self.stream(line, keep, timeout_s, feed=feed)
@@ -78,17 +78,20 @@ class Host:
                     return self._read(channel, each)
             return self._read(channel, each)
 
-    def put(self, content: bytes, path: str, timeout_s: float) -> None:
-        """Write a file there, with SFTP. path: there, absolute or relative to the home. Raises: as run()."""
+    def converse(self, line: str, prompt: str, timeout_s: float) -> Conversation:
+        """Run a command line there at a terminal, until it asks (its words end with `prompt`) or ends.
+
+        Raises: as run().
+        """
         transport = self._connected()
         deadline = time.monotonic() + timeout_s
         with translated(self.remote), ended_by(deadline, transport):
-            session = paramiko.SFTPClient.from_transport(transport)
-            if session is None:
-                raise HostUnreachable(f"{where(self.remote)} opens no SFTP session")
-            with session, session.open(path, "wb") as file:
-                file.set_pipelined()
-                file.write(content)
+            channel = transport.open_session(timeout=left_s(deadline))
+            channel.get_pty(term="dumb")
+            channel.exec_command(line)
+            conversation = Conversation(self.remote, transport, channel)
+            conversation.listen(prompt)
+            return conversation
 
     def _connected(self) -> paramiko.Transport:
         if self._transport is None:
@@ -107,6 +110,43 @@ class Host:
             raise EOFError("it was lost before the command ended")
         channel.close()
         return (None if code == -1 else code), complaints.text()
+
+
+class Conversation:
+    """A command at a terminal there, that has asked or has ended. `said`: what it said so far; `asks`: it waits."""
+
+    def __init__(self, remote: RemoteSettings, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        self._remote = remote
+        self._transport = transport
+        self._channel = channel
+        self._raw = b""
+        self.asks = False
+
+    @property
+    def said(self) -> str:
+        return self._raw.decode("utf-8", "replace").replace("\r\n", "\n")
+
+    def listen(self, prompt: str) -> None:
+        """Read on until the command asks or ends."""
+        while not self.asks and (piece := self._channel.recv(_PIECE)):
+            self._raw += piece
+            if len(self._raw) > OUT_BYTES:
+                raise RemoteError(f"{self._remote.address} says more than {OUT_BYTES >> 20} MiB; given up")
+            self.asks = bool(prompt) and self._raw.endswith(prompt.encode())
+
+    def answer(self, text: str, timeout_s: float) -> Ran:
+        """Answer the question ("" = there was none) and return how the command ended; out is what it said after it."""
+        with translated(self._remote), ended_by(time.monotonic() + timeout_s, self._transport):
+            heard = len(self._raw)
+            if text:
+                self._channel.sendall(text.encode() + b"\n")
+            self.asks = False
+            self.listen("")
+            code = self._channel.recv_exit_status()
+            if code == -1 and not self._transport.is_active():
+                raise EOFError("it was lost before the command ended")
+            later = self._raw[heard:].decode("utf-8", "replace").replace("\r\n", "\n")
+            return Ran(None if code == -1 else code, later, self.said)
 
 
 class _Tail:

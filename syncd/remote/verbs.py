@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from syncd.remote import answers, commands
 from syncd.remote.errors import RemoteError
-from syncd.remote.running import Host
+from syncd.remote.running import Conversation, Host
 
 STATUS_S, DOCTOR_S, RESTART_S, APPROVE_S, LOGS_S = 60.0, 90.0, 240.0, 60.0, 60.0
 """How long each may take there, by default."""
 
 START_S = 60.0
 _LOOK_S = 2.0
+
+
+PROMPT = "[y/N] "
+"""The end of what `syncd approve` says when it asks."""
+
+_HELD = re.compile(r"^.+: ([\d,]+) files$", re.MULTILINE)
 
 
 class Answer(NamedTuple):
@@ -62,19 +69,25 @@ def restart(host: Host, services: Sequence[str], timeout_s: float = RESTART_S) -
     )
 
 
+def daemon_of(host: Host) -> dict[str, Any] | None:
+    """Return what a host's status says of its daemon; None when none runs."""
+    daemon = _status(host, STATUS_S).get("daemon")
+    return daemon if isinstance(daemon, dict) and daemon.get("running") else None
+
+
 def await_daemon(host: Host, within_s: float = START_S) -> dict[str, Any]:
     """Wait until a daemon runs; return what status says of it. Raises: RemoteError when none does in time."""
     until = time.monotonic() + within_s
     while True:
         problem = RemoteError("", hint="")
         try:
-            daemon = _status(host, STATUS_S).get("daemon")
+            daemon = daemon_of(host)
         except RemoteError as error:
             if error.transient:
                 raise
             problem = error
         else:
-            if isinstance(daemon, dict) and daemon.get("running"):
+            if daemon is not None:
                 return daemon
         if time.monotonic() > until:
             said = f": {problem.message}" if problem.message else ""
@@ -83,6 +96,83 @@ def await_daemon(host: Host, within_s: float = START_S) -> dict[str, Any]:
                 hint=f"syncd remote logs {host.remote.name} -n 50",
             )
         time.sleep(_LOOK_S)
+
+
+def logs(host: Host, services: Sequence[str], lines: int, timeout_s: float = LOGS_S) -> Answer:
+    """Return the last lines of services' logs."""
+    ran = host.run(commands.logs(host.remote, services, lines, follow=False), timeout_s)
+    if ran.code != 0:
+        raise answers.failed(host.remote, ran)
+    found = ran.out.splitlines()
+    return Answer(0, {"lines": found}, [], [])
+
+
+def follow(host: Host, services: Sequence[str], lines: int, say: Callable[[str], None]) -> Answer:
+    """Hand on each line of services' logs as it is written, until the connection is closed or lost."""
+    parts = Lines(say)
+    line = commands.logs(host.remote, services, lines, follow=True)
+    code, complaint = host.stream(line, parts.add, None)
+    parts.end()
+    raise answers.failed(host.remote, answers.Ran(code, "", complaint or "the log came to an end"))
+
+
+class Lines:
+    """Cuts what arrives in pieces into lines; one that is longer than LONGEST comes in parts."""
+
+    LONGEST = 16 << 10
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._rest = b""
+
+    def add(self, piece: bytes) -> None:
+        *whole, self._rest = (self._rest + piece).split(b"\n")
+        for line in whole:
+            self._say(line.decode("utf-8", "replace").removesuffix("\r"))
+        if len(self._rest) > self.LONGEST:
+            self.end()
+
+    def end(self) -> None:
+        if self._rest:
+            self._say(self._rest.decode("utf-8", "replace"))
+        self._rest = b""
+
+
+# --- approve ---------------------------------------------------------------------------------------------------------
+
+
+def ask_to_approve(host: Host, mirror: str, timeout_s: float = APPROVE_S) -> Conversation:
+    """Start `syncd approve` there, up to its question. What it will let through is what it shows, and nothing else."""
+    line = commands.syncd(host.remote, "approve", *_only(mirror), terminal=True)
+    return host.converse(line, PROMPT, timeout_s)
+
+
+def approve(conversation: Conversation, host: Host, *, agreed: bool, timeout_s: float = APPROVE_S) -> Answer:
+    """Answer the question of a conversation, if it asked one, and return what came of it."""
+    asked, shown = conversation.asks, conversation.said
+    ran = conversation.answer(("y" if agreed else "n") if asked else "", timeout_s)
+    if ran.code != 0:
+        raise answers.failed(host.remote, ran)
+    return _approved(host, shown, approved=asked and agreed)
+
+
+def approve_all(host: Host, mirror: str, timeout_s: float = APPROVE_S) -> Answer:
+    """Let through what a host holds back, without asking."""
+    ran = host.run(commands.syncd(host.remote, "approve", "--yes", *_only(mirror)), timeout_s)
+    if ran.code != 0:
+        raise answers.failed(host.remote, ran)
+    return _approved(host, ran.out, approved=bool(_HELD.search(ran.out)))
+
+
+def _approved(host: Host, shown: str, *, approved: bool) -> Answer:
+    held = sum(int(count.replace(",", "")) for count in _HELD.findall(shown))
+    said = "approved" if approved else ("left as it is" if held else "nothing is held back")
+    told = {"held_back": held, "approved": approved, "shown": shown.removesuffix(PROMPT).splitlines()}
+    return Answer(0, told, [[host.remote.name, str(held), said]], [])
+
+
+def _only(mirror: str) -> list[str]:
+    return ["--mirror", mirror] if mirror else []
 
 
 def _status(host: Host, timeout_s: float) -> dict[str, Any]:

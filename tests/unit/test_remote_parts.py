@@ -1,0 +1,293 @@
+"""`syncd remote` without a network: what is run there, and one answer of many."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.config import Address, RemoteSettings
+from syncd.core.errors import ConfigError
+from syncd.remote import answers, commands, updating
+from syncd.remote.answers import Ran
+from syncd.remote.errors import SEVERITY, HostUnfit, RemoteError, worst
+from syncd.remote.verbs import Lines
+
+ODD = "a b'c\"d$(touch pwned)`;&"
+NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+
+def remote(**keys: Any) -> RemoteSettings:
+    given = {"kind": "systemd", "service": "syncd", "command": "syncd", "config": "", "compose_dir": ""} | keys
+    return RemoteSettings("one", "u", Address("127.0.0.1", 22), Path("/key"), None, Path("/known"), **given)
+
+
+class Shell:
+    """A host's shell: a home, and programs that write down how they were called."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        (home / ".local/bin").mkdir(parents=True)
+
+    def put(self, name: str, text: str = "") -> None:
+        program = self.home / ".local/bin" / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "${{0##*/}}" "$@" >>"$HOME/calls"\n{text}\n')
+        program.chmod(0o755)
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        env = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+        return subprocess.run(["sh", "-c", line], env=env, cwd=self.home, capture_output=True, text=True, timeout=20)
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.home / "calls").read_text().splitlines()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home")
+
+
+def test_words_reach_the_program_as_they_are(shell: Shell) -> None:
+    shell.put("syncd")
+    shell.run(commands.syncd(remote(config="~/x y/c.toml"), "approve", "--mirror", ODD))
+    assert shell.calls[1:] == ["syncd", "-c", f"{shell.home}/x y/c.toml", "approve", "--mirror", ODD]
+    assert not (shell.home / "pwned").exists()
+
+
+def test_a_program_is_named_by_its_path_below_the_home_there(shell: Shell) -> None:
+    folder = shell.home / "an app"
+    folder.mkdir()
+    (folder / "syncd").symlink_to("/bin/echo")
+    assert shell.run(commands.syncd(remote(command="~/an app/syncd"), "status")).stdout == "status\n"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "expected"),
+    [
+        (False, ["compose", "exec", "-T", "syncd", "/app/syncd", "-c", "/etc/c.toml", "status"]),
+        (True, ["compose", "exec", "syncd", "/app/syncd", "-c", "/etc/c.toml", "status"]),
+    ],
+)
+def test_a_compose_project_is_asked_in_its_folder(shell: Shell, terminal: bool, expected: list[str]) -> None:
+    (shell.home / "the project").mkdir()
+    shell.put("docker")
+    host = remote(kind="compose", compose_dir="~/the project", command="/app/syncd", config="/etc/c.toml")
+    shell.run(commands.syncd(host, "status", terminal=terminal))
+    assert shell.calls == [f"{shell.home}/the project", "docker", *expected]
+
+
+def test_a_project_that_is_not_there_is_an_error_of_the_configuration(shell: Shell) -> None:
+    host = remote(kind="compose", compose_dir="~/none")
+    done = shell.run(commands.restart(host, []))
+    assert done.returncode == 2
+    assert answers.failed(host, Ran(done.returncode, done.stdout, done.stderr)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "program", "expected"),
+    [
+        ("systemd", "systemctl", ["--user", "--no-ask-password", "restart", "a@1"]),
+        ("compose", "docker", ["compose", "restart", "a@1"]),
+    ],
+)
+def test_other_services_are_restarted(shell: Shell, kind: str, program: str, expected: list[str]) -> None:
+    shell.put(program)
+    shell.run(commands.restart(remote(kind=kind, compose_dir="~/"), ["a@1"]))
+    assert shell.calls[1:] == [program, *expected]
+
+
+def test_an_agent_is_restarted_in_the_session_that_has_it(shell: Shell) -> None:
+    uid = os.getuid()
+    shell.put("launchctl", f'[ "$1" != print ] || [ "$2" = user/{uid}/local.syncd ]')
+    assert shell.run(commands.restart(remote(kind="launchd"), [])).returncode == 0
+    assert shell.calls[-4:] == ["launchctl", "kickstart", "-k", f"user/{uid}/local.syncd"]
+    done = shell.run(commands.restart(remote(kind="launchd"), ["other"]))
+    assert done.returncode == 113
+    assert "launchd has no local.other" in done.stderr
+
+
+def test_what_is_followed_ends_when_we_hang_up(shell: Shell) -> None:
+    log = shell.home / "Library/Logs/syncd/syncd.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\ntwo\n")
+    line = commands.logs(remote(kind="launchd"), [], 1, follow=True)
+    env = {"HOME": str(shell.home), "PATH": os.environ["PATH"]}
+    with subprocess.Popen(["sh", "-c", line], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"two\n"
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        process.wait(20)
+
+
+def test_no_line_of_any_command_is_read_by_another_shell_in_another_way() -> None:
+    for line in (
+        commands.syncd(remote(), "status"),
+        commands.logs(remote(), ["x"], 5, follow=True),
+        commands.restart(remote(kind="launchd"), []),
+    ):
+        first, option, _text = shlex.split(line)
+        assert (first, option) == ("sh", "-c")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+STATUS = {
+    "version": "1.2",
+    "daemon": {"running": True, "pid": 7},
+    "mirrors": [
+        {
+            "name": "B",
+            "state": "halted",
+            "files": 1234,
+            "bytes": 5_000_000,
+            "last_success": "2026-01-02T11:58:00Z",
+            "pending": {"announce": 2},
+            "message": "9 files gone",
+            "hint": "syncd approve --mirror B",
+        },
+        {"name": "n", "state": "ok", "files": 0, "bytes": 0, "last_success": None, "pending": {}},
+    ],
+    "workers": [{"state": "idle"}, {"state": "gone"}],
+    "hops": [{"name": "nsqd", "state": "down", "detail": "refused"}, {"name": "mongodb", "state": "ok"}],
+}
+
+
+def test_each_mirror_of_a_host_is_a_row() -> None:
+    assert answers.status_rows("one", STATUS, NOW) == [
+        ["one", "1.2", "running", "B", "HALTED", "1,234", "5.0 MB", "2 min ago", "2", "1/2"],
+        ["one", "1.2", "running", "n", "ok", "0", "0 B", "never", "-", "1/2"],
+    ]
+    assert answers.status_exit(STATUS) == 13
+    assert answers.status_remarks(STATUS) == [
+        "B: 9 files gone",
+        "next, there: syncd approve --mirror B",
+        "nsqd DOWN refused",
+    ]
+
+
+@pytest.mark.parametrize("odd", [None, 5, "x", [], {}, True, [5], {"running": []}])
+def test_a_host_may_say_anything(odd: object) -> None:
+    keys = ("name", "state", "files", "bytes", "last_success", "pending", "message", "hint")
+    status = {"version": odd, "daemon": odd, "workers": odd, "hops": odd, "problems": odd}
+    status["mirrors"] = [dict.fromkeys(keys, odd), {}]
+    for row in answers.status_rows("one", status, NOW):
+        assert len(row) == len(answers.STATUS_HEADER)
+        assert all(isinstance(cell, str) for cell in row)
+    answers.status_remarks(status)
+    assert answers.status_exit(status) == 3
+    report = {"state": odd, "checks": [dict.fromkeys(("group", "mirror", "name", "status", "seen", "todo"), odd)]}
+    assert answers.doctor_row("one", report)[0] == "one"
+    answers.doctor_remarks(report)
+    answers.failing_checks(report)
+
+
+@pytest.mark.parametrize(
+    ("ran", "exit_code", "message"),
+    [
+        (Ran(127, "", "sh: 1: exec: syncd: not found\n"), 2, "cannot be started"),
+        (Ran(2, "", "error: there is no configuration file at /x\n  next: syncd init\n"), 2, "no configuration"),
+        (Ran(15, "", "warning\nerror: the catalogue is damaged\n"), 15, "the catalogue is damaged"),
+        (Ran(1, "", 'service "syncd" is not running\n'), 3, "is not running"),
+        (Ran(1, "", "error: this is a bug in syncd 1.2: ValueError\n"), 1, "a bug"),
+        (Ran(None, "", ""), 3, "killed"),
+        (Ran(0, "no json", ""), 3, "does not answer as syncd does"),
+        (Ran(0, '{"mirrors": 5}', ""), 3, "does not answer as syncd does"),
+        (Ran(0, "[" * 100_000, ""), 3, "does not answer as syncd does"),
+        (Ran(77, "", ""), 3, "exit code 77"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_with_an_exit_code(ran: Ran, exit_code: int, message: str) -> None:
+    with pytest.raises(RemoteError, match=message) as caught:
+        answers.parsed(remote(), ran, "mirrors")
+    assert caught.value.exit_code == exit_code
+
+
+def test_the_hint_says_which_host_to_type_it_on() -> None:
+    ran = Ran(2, "", "error: none\n  next: syncd init\n")
+    assert answers.failed(remote(), ran).hint == "on one: syncd init"
+    assert isinstance(answers.failed(remote(), Ran(126, "", "")), HostUnfit)
+
+
+def test_the_worst_exit_code_counts() -> None:
+    assert worst([]) == 0
+    assert worst([0, 3, 0]) == 3
+    assert worst([13, 10, 3]) == 10
+    assert worst([12, 10]) == 12
+    assert worst([0, 77]) == 1
+    assert len(set(SEVERITY)) == len(SEVERITY)
+
+
+def test_lines_are_whole_whatever_the_pieces() -> None:
+    said: list[str] = []
+    lines = Lines(said.append)
+    for piece in ("a", "b\nc\r\n", "नम".encode()[:4], "नम".encode()[4:] + b"\nrest", b"x" * Lines.LONGEST):
+        lines.add(piece if isinstance(piece, bytes) else piece.encode())
+    lines.end()
+    assert said == ["ab", "c", "नम", "rest" + "x" * Lines.LONGEST]
+
+
+# --- update ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "python"),
+    [
+        ("#!/home/u/.venv/bin/python\n", "/home/u/.venv/bin/python"),
+        ("#!/opt/x y/bin/python3.11\n# -*-", "/opt/x y/bin/python3.11"),
+        ("#!/v/bin/python -E\n", "/v/bin/python"),
+        ('#!/bin/sh\n\'\'\'exec\' "/a b/bin/python3" "$0" "$@"\n', "/a b/bin/python3"),
+        ("#!/bin/sh\n'''exec' '/a b/bin/python3' \"$0\" \"$@\"\n", "/a b/bin/python3"),
+        ("#!/bin/sh\nexec /usr/bin/python3 -m syncd\n", None),
+        ("#!/usr/bin/env python3\n", None),
+        ("\x7fELF", None),
+    ],
+)
+def test_the_python_of_a_program_is_found(text: str, python: str | None) -> None:
+    found = updating._SCRIPT_OF.search(text)
+    assert (found and found[1]) == python
+
+
+def test_one_line_of_an_env_file_is_changed() -> None:
+    text = "SERVER=1.2.3.4\n# SYNCD_IMAGE=old\nSYNCD_IMAGE='syncd:1'\nX=y\n"
+    assert updating.assigned(text, "SYNCD_IMAGE") == "syncd:1"
+    changed = updating.with_assigned(text, "SYNCD_IMAGE", "syncd:2")
+    assert changed == "SERVER=1.2.3.4\n# SYNCD_IMAGE=old\nX=y\nSYNCD_IMAGE=syncd:2\n"
+    assert updating.assigned("", "SYNCD_IMAGE") == ""
+
+
+@pytest.mark.parametrize("image", ["", "-x", "a b", "x;y", "$(x)", "a\nb"])
+def test_what_is_no_image_is_refused(image: str) -> None:
+    with pytest.raises(ConfigError):
+        updating.ImageChange(image)
+
+
+def test_what_is_no_wheel_of_syncd_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "syncd-1-py3-none-any.whl"
+    text.write_text("no zip")
+    with zipfile.ZipFile(tmp_path / "other-1-py3-none-any.whl", "w") as archive:
+        archive.writestr("syncd/__init__.py", "")
+    with zipfile.ZipFile(tmp_path / "syncd-2-py3-none-any.whl", "w") as archive:
+        archive.writestr("other/__init__.py", "")
+    for path in (text, tmp_path / "other-1-py3-none-any.whl", tmp_path / "syncd-2-py3-none-any.whl", tmp_path / "none"):
+        with pytest.raises(ConfigError):
+            updating.read_wheel(path)
+
+
+def test_only_new_failures_count_against_an_update() -> None:
+    check = {"group": "nsq", "mirror": None, "name": "nsqd", "status": "fail"}
+    assert answers.failing_checks({"checks": [check, {**check, "status": "warn", "name": "x"}]}) == {
+        ("nsq", "None", "nsqd")
+    }
+    assert json.dumps(answers.error_json(updating.WentBack("m", hint="h"))) == (
+        '{"kind": "went_back", "message": "m", "hint": "h"}'
+    )
