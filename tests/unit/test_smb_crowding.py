@@ -10,9 +10,9 @@ import pytest
 from syncd.ports import Fetched
 from syncd.sources import Unpaced
 from syncd.sources.smb.delivering import Delivering
+from syncd.sources.smb.lane import ReadLane
 from syncd.sources.smb.limits import MIB, SmbLimits
 from syncd.sources.smb.packets import READ
-from syncd.sources.smb.reading import ReadLane
 from tests.support import hostile_smb
 from tests.support.hostile_smb import HostileServer, Reply, Request, hostile_source
 from tests.support.queues import fetch_all, scan_all, want_all

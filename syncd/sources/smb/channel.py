@@ -12,9 +12,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from struct import Struct
+from typing import Protocol
 
-from syncd.sources.smb import packets
-from syncd.sources.smb.crypto import TAG_SIZE, Sealer
+from syncd.core.model import Fingerprint
 from syncd.sources.smb.errors import (
     PENDING,
     ChannelLost,
@@ -27,7 +27,8 @@ from syncd.sources.smb.errors import (
     session_ended,
     stalled,
 )
-from syncd.sources.smb.limits import MIB, SmbLimits
+from syncd.sources.smb.frames import FRAME_LIMIT, Frames
+from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.packets import (
     CREDIT_UNIT,
     FLAG_ASYNC,
@@ -36,12 +37,16 @@ from syncd.sources.smb.packets import (
     HEADER_SIZE,
     NO_MESSAGE,
     PLAIN_ID,
+    SIGNATURE_AT,
+    SIGNATURE_END,
     ProtocolError,
     pack_header,
+    to_ns,
     unpack_header,
 )
 from syncd.sources.smb.session import Link
 from syncd.sources.smb.transport import wait_for
+from syncd.sources.smb.whole import CLOSE_AT, WholePacker, unpack_whole
 
 Callback = Callable[[int, memoryview, int, int], None]
 """Takes one final reply: its NTSTATUS, and where it lies: view[start:end], header first. Valid during the call only."""
@@ -52,13 +57,23 @@ _Waiting = tuple[int, Callback, int, float, int]
 Step = tuple[int, bytes, int, Callback]
 """One request: command, packed body, credit charge, who takes the reply."""
 
+
+class WholeFile(Protocol):
+    """Takes what comes of a small file that is asked for by one compound."""
+
+    def take_whole(self, content: memoryview) -> None:
+        """Take all of it, which came as it was listed and did not change meanwhile. Valid during the call only."""
+
+    def steps(self) -> list[Step]:
+        """Return the compound's requests, of which each reply is taken on its own instead."""
+
+
+_Whole = tuple[WholeFile, Fingerprint, int, float, int]
+"""Such a compound without an answer: who takes it, as what, READ's charge, when it was sent, what was received then."""
+
 _CREDIT_TARGET = 8192
 _CREDIT_STEP = 256
 _FEWEST_CREDITS = 4
-_BUFFER = MIB + MIB // 8  # a READ reply of 1 MiB, and more than _ROOM beyond it
-_ROOM = MIB // 16
-_FRAME_LIMIT = 4 * MIB
-_MOST_SPARE = 32
 _LENGTH = Struct(">I")
 _PAD = b"\0" * 8
 _UNSIGNED = b"\0" * 16
@@ -84,12 +99,11 @@ class Channel:
         self.clock_offset_ns = link.clock_offset_ns
         self.dialect = link.dialect
         self.large_mtu = link.large_mtu
-        unit = _FRAME_LIMIT // 2 if link.large_mtu else CREDIT_UNIT
+        unit = FRAME_LIMIT // 2 if link.large_mtu else CREDIT_UNIT
         self.max_read = min(link.max_read, limits.read_size, unit)
         self.max_transact = min(link.max_transact, limits.query_size, unit)
         self.credits = link.credits
         self.most_credits = link.credits
-        self.received = 0
         self.reused = False
         self.ask_s = limits.ask_s
         self.latency_s = 0.0
@@ -106,13 +120,13 @@ class Channel:
         self._waited_s = self._now = 0.0
         self._skipped_after = 4 * limits.bytes_in_flight
         self._waiting: dict[int, _Waiting] = {}
+        self._wholes: dict[int, _Whole] = {}
         self._patient: dict[int, _Waiting] = {}
         self._promised: set[int] = set()
         self._out = bytearray()
-        self._view = memoryview(bytearray(_BUFFER))
-        self._plain = memoryview(b"")
-        self._spare: list[memoryview] = []
-        self._start = self._end = self._whole = 0
+        self._frames = Frames(link.sealer)
+        self.keep, self.let_go = self._frames.keep, self._frames.let_go
+        self._packer = WholePacker(link.tree_id, link.session_id, self._flags, large_mtu=link.large_mtu)
         self._closed = False
 
     # --- state
@@ -120,7 +134,7 @@ class Channel:
     @property
     def in_flight(self) -> int:
         """Requests without their final reply."""
-        return len(self._waiting) + len(self._patient)
+        return len(self._waiting) + len(self._wholes) + len(self._patient)
 
     @property
     def closed(self) -> bool:
@@ -144,7 +158,7 @@ class Channel:
         """
         if self.credits >= charge:
             return True
-        if not self._waiting and len(self._promised) == len(self._patient):
+        if not (self._waiting or self._wholes) and len(self._promised) == len(self._patient):
             self.most_credits = self.credits
             if self.credits < _FEWEST_CREDITS:
                 raise broken(self.where, f"it granted no more than {self.credits} credits")
@@ -167,7 +181,7 @@ class Channel:
         patient: the last reply may rightly take for ever, so its absence is no stall.
         """
         signer, waiting, large_mtu = self._signer, self._waiting, self.large_mtu
-        tree, session, received, now = self._tree_id, self._session_id, self.received, time.monotonic()
+        tree, session, received, now = self._tree_id, self._session_id, self._frames.received, time.monotonic()
         message_id, flags = self._next_id, self._flags
         ask = _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
         left = len(steps)
@@ -191,11 +205,36 @@ class Channel:
             flags |= FLAG_RELATED
         if patient:
             self._patient[message_id - charge] = waiting.pop(message_id - charge)
-        charged = message_id - self._next_id
-        self._next_id = message_id
+        self._charge(message_id - self._next_id)
+        self._put(b"".join(out))
+
+    def send_whole(self, file: WholeFile, as_listed: Fingerprint, path: str, charge: int) -> None:
+        """Queue CREATE, READ and CLOSE of a small file as one compound; charge: READ's; `credits` covers it and 2 more.
+
+        Hot: for each small file.
+        """
+        message_id, signer = self._next_id, self._signer
+        more = _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
+        opening, rest = self._packer.pack(path.encode("utf-16-le"), as_listed[0], charge, more, message_id)
+        if signer is not None:
+            read_id, reading, closing = message_id + 1, rest[:CLOSE_AT], rest[CLOSE_AT:]
+            parts = (
+                opening[:SIGNATURE_AT], signer(opening, message_id), opening[SIGNATURE_END:],
+                reading[:SIGNATURE_AT], signer(reading, read_id), reading[SIGNATURE_END:],
+                closing[:SIGNATURE_AT], signer(closing, read_id + charge), closing[SIGNATURE_END:],
+            )  # fmt: skip
+            self._put(b"".join(parts))
+        else:
+            self._put(opening + rest)
+        self._wholes[message_id] = (file, as_listed, charge, time.monotonic(), self._frames.received)
+        self._charge(charge + 2)
+
+    def _charge(self, charged: int) -> None:
+        self._next_id += charged
         self.credits -= charged
         self._owed += charged
-        frame = b"".join(out)
+
+    def _put(self, frame: bytes) -> None:
         if self._sealer is not None:
             frame = self._sealer.seal(frame)
         self._out += _LENGTH.pack(len(frame))
@@ -233,8 +272,9 @@ class Channel:
             self._take_frames()
         except ProtocolError as exc:
             raise broken(self.where, str(exc)) from exc
-        if self._waiting and self.received - next(iter(self._waiting.values()))[4] > self._skipped_after:
-            raise broken(self.where, "it answers later requests and leaves one out")
+        for waiting in (self._waiting, self._wholes):
+            if waiting and self._frames.received - next(iter(waiting.values()))[4] > self._skipped_after:
+                raise broken(self.where, "it answers later requests and leaves one out")
         return True
 
     def _wait(self, wait_s: float) -> bool:
@@ -249,13 +289,14 @@ class Channel:
 
     def silent_for(self, seconds: float) -> None:
         """Count time in which we waited and nothing came. Raises ChannelLost when that is too long."""
-        if not self._waiting:
+        oldest = [next(iter(waiting.values()))[3] for waiting in (self._waiting, self._wholes) if waiting]
+        if not oldest:
             self._waited_s = 0.0
             return
         self._waited_s += seconds
         if self._waited_s > self._stall_s:
             raise stalled(self.where, self._stall_s)
-        if time.monotonic() - next(iter(self._waiting.values()))[3] > 3 * self._stall_s:
+        if time.monotonic() - min(oldest) > 3 * self._stall_s:
             raise stalled(self.where, 3 * self._stall_s)
 
     def poll(self, poll: select.poll) -> int:
@@ -266,92 +307,70 @@ class Channel:
         return number
 
     def _fill(self) -> bool:
-        """Read once from the socket; False when there is nothing. Not beyond the frame that has begun, if it is large.
-
-        So a large frame begins at the front of the buffer and nothing has to be moved. The end stays free for a tag.
-        """
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif len(self._view) - self._end < _ROOM:
-            self._make_room()
-        last = len(self._view) - TAG_SIZE
-        if self._whole > _ROOM:
-            last = min(last, self._start + self._whole)
+        """Read once from the socket; False when there is nothing."""
         try:
-            count = self._sock.recv_into(self._view[self._end : last])
+            count = self._frames.fill(self._sock)
         except BlockingIOError:
             return False
         except OSError as exc:
             raise self._lost(exc) from exc
         if count == 0:
             raise ChannelLost(closed_by_us()) if self._closed else closed_by_peer(self.where)
-        self._end += count
-        self.received += count
         return True
 
-    def _make_room(self) -> None:
-        """Move what is there to the front; where one frame fills the buffer, take a bigger one."""
-        have = self._end - self._start
-        if have and self._start == 0:
-            grown = memoryview(bytearray(min(2 * len(self._view), _FRAME_LIMIT + MIB)))
-            grown[:have] = self._view[:have]
-            self._view = grown
-        elif have:
-            self._view[:have] = self._view[self._start : self._end]
-        self._start, self._end = 0, have
-
     def _take_frames(self) -> None:
-        """Handle each whole frame in the buffer (2.1)."""
-        while self._end - self._start >= 4:
-            (length,) = _LENGTH.unpack_from(self._view, self._start)
-            if not HEADER_SIZE <= length <= _FRAME_LIMIT:
-                raise ProtocolError(f"a frame of {length} bytes")
-            first = self._start + 4
-            last = first + length
-            if last > self._end:
-                self._whole = length + 4
-                return
-            self._start, self._whole = last, 0
-            if self._sealer is None:
-                self._take_chain(self._view, first, last)
-            else:
-                self._take_sealed(self._sealer, first, last)
+        """Handle each whole frame that has arrived."""
+        take = self._frames.take
+        while (frame := take()) is not None:
+            if not (self._wholes and self._take_whole(*frame)):
+                self._take_chain(*frame)
 
-    def _take_sealed(self, sealer: Sealer, first: int, last: int) -> None:
-        if self._view[first : first + 4] != packets.SEALED_ID:
-            raise ProtocolError("a reply in the clear in an encrypted session")
-        if len(self._plain) < last - first:
-            self._plain = self._buffer(last - first)
-        self._take_chain(self._plain, 0, sealer.open(self._view, first, last, self._plain))
+    def _take_whole(self, view: memoryview, start: int, end: int) -> bool:
+        """Handle the replies to a small file's compound if they are as wished; else leave them to _take_chain().
 
-    # --- buffers
-
-    def keep(self, view: memoryview, first: int, last: int) -> memoryview:
-        """Return a reply's view[first:last] so that it stays valid after the call-back, until let_go().
-
-        Without a copy where the reply is alone in its buffer, as large ones are.
+        Hot: for each small file. Nothing is changed before all of them have proven to be signed by the server.
         """
-        if view is self._plain:
-            self._plain = self._buffer(len(view))
-        elif view is self._view and self._start == self._end:
-            self._view = self._buffer(len(view))
-            self._start = self._end = 0
-        else:
-            return memoryview(bytes(view[first:last]))
-        return view[first:last]
+        found = unpack_whole(view, start, end)
+        if found is None:
+            return False
+        message_id, charge, granted, second, third, first, last, mtime, size, signed = found
+        whole = self._wholes.get(message_id)
+        if whole is None:
+            return False
+        file, as_listed, charged, sent, _ = whole
+        if charge != charged or not size == last - first == as_listed[0] or to_ns(mtime) != as_listed[1]:
+            return False
+        verifier = self._verifier
+        if verifier is not None:
+            if not signed:
+                raise ProtocolError("a reply without a signature")
+            read_id = message_id + 1
+            if not (
+                verifier(view[start:second], message_id)
+                and verifier(view[second:third], read_id)
+                and verifier(view[third:end], read_id + charge)
+            ):
+                raise ProtocolError("a reply with a wrong signature")
+        del self._wholes[message_id]
+        self.credits += granted
+        self._owed -= charge + 2
+        total = self.credits + self._owed
+        if total > self.most_credits:
+            self.most_credits = total
+        self.latency_s = self._now - sent
+        file.take_whole(view[first:last])
+        return True
 
-    def let_go(self, kept: memoryview) -> None:
-        """Use the buffer behind something kept again."""
-        if isinstance(kept.obj, bytearray) and len(self._spare) < _MOST_SPARE:
-            self._spare.append(memoryview(kept.obj))
-
-    def _buffer(self, size: int) -> memoryview:
-        """Return a buffer for at least `size` bytes."""
-        while self._spare:
-            spare = self._spare.pop()
-            if len(spare) >= size:
-                return spare
-        return memoryview(bytearray(max(size, _BUFFER)))
+    def _expand(self) -> None:
+        """Wait for each reply of the small files' compounds on its own, in the order in which they were sent."""
+        waiting = list(self._waiting.items())
+        for message_id, (file, _, _, sent, received) in self._wholes.items():
+            for command, _, charge, callback in file.steps():
+                waiting.append((message_id, (command, callback, charge, sent, received)))
+                message_id += charge
+        self._wholes.clear()
+        self._waiting.clear()
+        self._waiting.update(sorted(waiting, key=lambda each: each[1][3]))
 
     def _take_chain(self, view: memoryview, start: int, end: int) -> None:
         """Handle one reply, or the compounded ones of a frame. Hot: three replies for each small file."""
@@ -360,6 +379,9 @@ class Channel:
             status, command, granted, flags, following, message_id = unpack_header(view, start, end)
             last = start + following if following else end
             waiting = waiting_for.get(message_id) or self._patient.get(message_id)
+            if waiting is None and self._wholes and message_id != NO_MESSAGE:
+                self._expand()
+                waiting = waiting_for.get(message_id)
             if message_id == NO_MESSAGE:
                 pass  # an oplock break; we hold none, nobody waits for it (3.2.5.1.3: not signed)
             elif waiting is None or waiting[0] != command:

@@ -10,9 +10,10 @@ from syncd.core.model import Wanted
 from syncd.ports import FetchQueue, Outcome, Pace, Sink
 from syncd.sources.smb.delivering import Delivering
 from syncd.sources.smb.errors import ChannelLost
+from syncd.sources.smb.lane import ReadLane
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.pool import Pool
-from syncd.sources.smb.reading import FileRead, ReadLane
+from syncd.sources.smb.reading import FileRead
 
 _LOOK_S = 0.02  # so often the queue is looked at while there is room
 _FULL_S = 0.5

@@ -1,7 +1,8 @@
-"""Reading files over one channel: small ones in one round trip each, large ones in ranges, all of them interleaved.
+"""Reading one file over a channel, among others (lane.py): a small one in one round trip, a large one in ranges.
 
-A small file is CREATE + READ + CLOSE as one related compound. A large one is CREATE and its first READ, further READs
-pipelined within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
+A small file is CREATE + READ + CLOSE as one related compound; its three replies are taken at once where they are as
+they should be, else one by one, like all others. A large file is CREATE and its first READ, further READs pipelined
+within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
 the check that the file did not change while it was read; CREATE's against the listing's, that it is still that file.
 Large pieces are written and hashed by a thread of their own, while the next ones arrive (delivering.py).
 """
@@ -11,44 +12,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from syncd.core.errors import EntryChanged, EntryUnreadable, Scope, SyncdError
 from syncd.core.model import Wanted
 from syncd.core.reasons import Reason
-from syncd.ports import Failed, Fetched, Outcome, Pace, Sink
+from syncd.ports import Failed, Fetched, Outcome, Sink
 from syncd.sources.smb import packets
-from syncd.sources.smb.channel import Channel, Step
-from syncd.sources.smb.delivering import Delivering
+from syncd.sources.smb.channel import Step
 from syncd.sources.smb.errors import END_OF_FILE, Meaning, entry_error, meaning_of, timed_out
-from syncd.sources.smb.limits import SmbLimits
-from syncd.sources.smb.packets import CLOSE, CREATE, READ, pack_close, pack_create, pack_read, to_ns
+from syncd.sources.smb.packets import (
+    CLOSE,
+    CREATE,
+    READ,
+    pack_close,
+    pack_create,
+    pack_read,
+    to_ns,
+)
+from syncd.sources.smb.whole import ACCESS, NO_FILE, OPTIONS, SMALL
 
-_ACCESS = packets.FILE_READ_DATA | packets.FILE_READ_ATTRIBUTES
-_OPTIONS = packets.OPTION_FILE | packets.OPTION_REPARSE
-_NO_FILE = packets.ATTRIBUTE_DIRECTORY | packets.ATTRIBUTE_REPARSE | packets.ATTRIBUTE_DEVICE
+if TYPE_CHECKING:
+    from syncd.sources.smb.lane import ReadLane
+
 _CLOSE_IT = pack_close()
 _BUSY_TRIES = 5
-_FEWEST_FILES = 8
-_SLOW_S, _QUICK_S = 0.5, 0.2  # above the server's best
-_LOOK_S = 0.05
-_LARGE = 1 << 18
-"""From so many bytes on handing a piece to another thread costs less than it brings."""
 
 
 class FileRead:
     """One wanted file on its way, over as many connections as it takes.
 
     retry: done for now, but to be begun again. stop: what the sink raised that ends more than this file.
-    given_up: it was in flight too often when a connection broke. delivered: the sink has the bytes before this offset;
-    owed: so many more are with the thread that writes.
+    given_up: it was in flight too often when a connection broke. begun: it was asked for before.
+    delivered: the sink has the bytes before this offset; owed: so many more are with the thread that writes.
     """
 
     __slots__ = (
-        "_closed", "_ctime", "_lane", "_make_sink", "_mtime", "_sink", "_stash", "busy", "closing", "delivered",
-        "error", "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop", "wanted",
+        "_closed", "_ctime", "_lane", "_make_sink", "_mtime", "_sink", "_stash", "begun", "busy", "closing",
+        "delivered", "error", "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop",
+        "wanted",
     )  # fmt: skip
 
-    _lane: ReadLane  # since begin()
+    _lane: ReadLane  # since begin() or begin_whole()
 
     def __init__(self, wanted: Wanted, path: str, make_sink: Callable[[Wanted], Sink]) -> None:
         self.wanted = wanted
@@ -57,7 +62,8 @@ class FileRead:
         self.owed = 0
         self.losses = 0
         self.busy = 0
-        self.given_up = False
+        self.given_up = self.begun = self.retry = False
+        self.error: SyncdError | None = None
         self.stop: BaseException | None = None
         self._make_sink = make_sink
         self._sink: Sink | None = None
@@ -68,7 +74,7 @@ class FileRead:
         self.pending = 0
         self.closing = False
         self.handle: bytes | None = None
-        self.error: SyncdError | None = None
+        self.error = None
         self.retry = False
         self._mtime = self._ctime = -1
         self._closed: packets.Closed | None = None
@@ -79,10 +85,11 @@ class FileRead:
     def begin(self, lane: ReadLane, inline: int) -> list[Step]:
         """Return the requests to start with, for at most `inline` bytes; CLOSE is among them if these are all."""
         self._reset()
+        self.begun = True
         self._lane = lane
         size, offset = self.wanted.fingerprint.size, self.delivered
         first = min(size - offset, inline)
-        steps: list[Step] = [(CREATE, pack_create(self.path, _ACCESS, _OPTIONS), 1, self._on_create)]
+        steps: list[Step] = [(CREATE, pack_create(self.path, ACCESS, OPTIONS), 1, self._on_create)]
         if first > 0:
             on_range = partial(self._on_range, offset, first)
             steps.append((READ, pack_read(first, offset), lane.channel.charge(first), on_range))
@@ -92,6 +99,15 @@ class FileRead:
             steps.append((CLOSE, _CLOSE_IT, 1, self._on_close))
             self.closing = True
         return steps
+
+    def begin_whole(self, lane: ReadLane) -> None:
+        """Note that all of it was asked for: its replies go to take_whole(), or to those whom steps() tells."""
+        self.begun = True
+        self._lane = lane
+
+    def steps(self) -> list[Step]:
+        """See channel.WholeFile."""
+        return self.begin(self._lane, self.wanted.fingerprint.size)
 
     def range(self, handle: bytes, length: int) -> Step:
         """Return the request for the next range."""
@@ -130,7 +146,7 @@ class FileRead:
             return
         self._mtime, self._ctime, size, attributes, self.handle = packets.unpack_create(view, start, end)
         wanted = self.wanted.fingerprint
-        if attributes & _NO_FILE:
+        if attributes & NO_FILE:
             self.error = self._no_file(attributes)
         elif size != wanted.size or to_ns(self._mtime) != wanted.mtime_ns:
             self.error = self._changed("since it was listed")
@@ -170,6 +186,18 @@ class FileRead:
         elif self.error is None:
             self._fail_with(status)
         self._lane.advance(self)
+
+    def take_whole(self, content: memoryview) -> None:
+        """See channel.WholeFile. Hot: for each small file."""
+        sink = self._sink or self._open_sink()
+        if sink is not None:
+            try:
+                sink.write(content)
+            except SyncdError as exc:
+                self._refused(exc)
+            else:
+                self._has(len(content))
+        self._lane.came_whole(self)
 
     # --- deciding
 
@@ -223,7 +251,7 @@ class FileRead:
         sink = self._sink or self._open_sink()
         if sink is None:
             return
-        if self.owed or last - first >= _LARGE:
+        if self.owed or last - first >= SMALL:
             self._lane.hand_over(self, sink, self._lane.channel.keep(view, first, last))
             return
         try:
@@ -265,146 +293,3 @@ class FileRead:
         if self.error is not None:
             return Failed(self.wanted, self.error)
         return Fetched(self.wanted, self.wanted.fingerprint)  # _judge() found size and mtime equal
-
-
-class ReadLane:
-    """The files in flight on one channel; fewer while the server is slow to answer."""
-
-    def __init__(self, channel: Channel, limits: SmbLimits, delivering: Delivering, pace: Pace) -> None:
-        self.channel = channel
-        self._pace = pace
-        self._delivering = delivering
-        self.files: dict[FileRead, None] = {}
-        self.done: list[FileRead] = []
-        self.delivered = 0
-        self._limits = limits
-        self._unclosed: list[FileRead] = []
-        self._large: dict[FileRead, None] = {}
-        self._bytes = 0
-        self._most_files = limits.files_in_flight
-        self._most_bytes = limits.bytes_in_flight
-        self._paced_at = self._crowded_at = 0.0
-        self._best_s = float("inf")
-        self._careful = False
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another file may be started."""
-        return len(self.files) < self._most_files and self.has_bytes
-
-    @property
-    def has_bytes(self) -> bool:
-        """Whether more bytes may be asked for: those asked for and those not yet written are bounded together."""
-        return self._bytes + self._delivering.owed < self._most_bytes
-
-    def try_start(self, file: FileRead) -> bool:
-        """Send the first requests of a file; False when the credits do not allow that now."""
-        channel = self.channel
-        inline = min(self._longest(file), channel.affordable(2))
-        first = min(file.wanted.fingerprint.size - file.delivered, inline)
-        if not channel.can_send(2 + channel.charge(first)):
-            return False
-        steps = file.begin(self, inline)
-        self.files[file] = None
-        self._bytes += first
-        if not file.closing:
-            self._large[file] = None
-        channel.send(steps)
-        self._pace.charge(first)
-        return True
-
-    def feed(self) -> None:
-        """Close what is to be closed, then ask for further ranges of the large files, the oldest file first.
-
-        As far as window and credits go.
-        """
-        channel = self.channel
-        while self._unclosed and channel.can_send(1):
-            file = self._unclosed.pop()
-            if file.handle is not None:
-                channel.send([file.closing_step(file.handle)])
-        affordable = channel.affordable(0)
-        for file in self._large:
-            longest = min(self._longest(file), affordable)
-            while file.handle is not None and file.unread > 0 and self.has_bytes and self._pace.wait_s() <= 0:
-                length = min(file.unread, longest)
-                ahead = file.next + length - file.delivered
-                if ahead > self._limits.file_window or not channel.can_send(channel.charge(length)):
-                    break
-                self._bytes += length
-                channel.send([file.range(file.handle, length)])
-                self._pace.charge(length)
-
-    def _longest(self, file: FileRead) -> int:
-        """Shorter READs for a file that was in flight when a connection broke: something must get through."""
-        most = self._pace.piece(self.channel.max_read)
-        return max(most >> file.losses, min(most, packets.CREDIT_UNIT))
-
-    def came(self, file: FileRead, length: int) -> None:
-        """A range was answered."""
-        self._bytes -= length
-        self.advance(file)
-
-    def hand_over(self, file: FileRead, sink: Sink, kept: memoryview) -> None:
-        """Let a piece be written by the other thread; settle() tells the file."""
-        file.owed += len(kept)
-        self._delivering.put(file, sink, kept)
-
-    def settle(self, wait_s: float | None = 0.0) -> None:
-        """Tell files what has been written of them; wait at most `wait_s` for the first (None: for all)."""
-        for file, kept, error in self._delivering.take(wait_s):
-            file.written(len(kept), error)
-            self.channel.let_go(kept)
-            if file in self.files:
-                self.advance(file)
-
-    @property
-    def must_settle(self) -> bool:
-        """Whether nothing more comes from the server before something is written."""
-        return self._delivering.owed > 0 and self.channel.in_flight == 0
-
-    def advance(self, file: FileRead) -> None:
-        """Close a file that has all its bytes or failed; it is done when the server holds no handle of it."""
-        if file.closing or file.pending or file.owed or file.unread > 0:
-            return
-        self._large.pop(file, None)
-        if file.handle is not None:
-            file.closing = True
-            self._unclosed.append(file)
-            return
-        del self.files[file]
-        file.judge()
-        self.done.append(file)
-
-    def pace(self, now: float) -> None:
-        """Fit the amounts in flight to how long the server takes to answer, so that nobody queues behind us.
-
-        What counts is how much longer than at its best: the way there and back is nobody's queue.
-        """
-        latency = self.channel.latency_s
-        if now - self._paced_at < max(latency, _LOOK_S):
-            return
-        self._paced_at = now
-        self._best_s = min(self._best_s, latency)
-        if latency > self._best_s + _SLOW_S:
-            self._halve()
-        elif latency < self._best_s + _QUICK_S:
-            self._grow()
-
-    def crowded(self, now: float) -> None:
-        """The server has not enough for all that is asked of it: ask for half as much, once for all such answers."""
-        if now - self._crowded_at < max(self.channel.latency_s, _LOOK_S):
-            return
-        self._crowded_at = self._paced_at = now
-        self._careful = True
-        self._halve()
-
-    def _halve(self) -> None:
-        self._most_files = max(self._most_files // 2, _FEWEST_FILES)
-        self._most_bytes = max(self._most_bytes // 2, 2 * self.channel.max_read)
-
-    def _grow(self) -> None:
-        """Twice as much; by an eighth where the server said once that it was too much."""
-        files, size = self._most_files, self._most_bytes
-        self._most_files = min(files + (max(files // 8, 1) if self._careful else files), self._limits.files_in_flight)
-        self._most_bytes = min(size + (size // 8 if self._careful else size), self._limits.bytes_in_flight)
