@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -11,7 +12,6 @@ from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
-    HTTPServerConnectionDelegate,
     RequestStartLine,
     ResponseStartLine,
 )
@@ -20,7 +20,8 @@ from syncd.core.errors import SyncdError
 from syncd.web.answers import BUSY, STATUS_TEXT, STOPPING, Answer, bug, refused
 from syncd.web.api import Api, Call, Endpoint
 from syncd.web.guard import Door, Refusal
-from syncd.web.peers import Crowd, Peer
+from syncd.web.lane import Lane
+from syncd.web.peers import Closable, Crowd, Peer, Requests
 
 DISCARDED_MAX = 64 << 10
 """A refused request's body is read up to here, so that the connection can go on; a longer one ends it."""
@@ -35,8 +36,8 @@ OTHER = "other"
 """What a request that leads nowhere counts as."""
 
 
-class Exchanges(HTTPServerConnectionDelegate):
-    """Makes an Exchange of each request of one listener."""
+class Exchanges(Requests):
+    """Gives each connection of one listener a Lane, and makes an Exchange of each request that is not plain."""
 
     def __init__(
         self,
@@ -53,6 +54,9 @@ class Exchanges(HTTPServerConnectionDelegate):
         self.tasks = tasks
         self.on_bug = on_bug
         self.on_answer = on_answer
+
+    def begin(self, peer: Peer, connection: socket.socket) -> Closable:
+        return Lane(self, peer, connection)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         peer = cast("Peer", cast("HTTP1ServerConnection", server_conn).context)

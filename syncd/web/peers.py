@@ -1,8 +1,9 @@
 """Connections to the server, bounded: how many, how long one may idle, ask or take its answer, how much it may send.
 
-Tornado parses HTTP/1.1; what it leaves open is decided here. Its one time-out for headers cannot tell a connection
-that waits for its next request from one that sends a request byte by byte; it answers nothing to headers that are too
-long; and a peer that does not read its answer holds its connection for ever.
+Plain requests are answered in a Lane (lane.py), Tornado parses all others. What it leaves open is decided here: its one
+time-out for headers cannot tell a connection that waits for its next request from one that sends a request byte by
+byte; it answers nothing to headers that are too long; and a peer that does not read its answer holds its connection for
+ever.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import contextlib
 import errno
 import logging
 import socket
+from abc import abstractmethod
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -58,12 +60,27 @@ class Phase(Enum):
     TAKING = "taking"
 
 
-class Peer:
-    """One connection: its stream, and until when its present phase may last."""
+class Closable(Protocol):
+    """Who reads a connection."""
 
-    def __init__(self, crowd: Crowd, stream: PeerStream) -> None:
+    def close(self) -> None:
+        """Close it."""
+
+
+class Requests(HTTPServerConnectionDelegate):
+    """What becomes of the requests of one listener."""
+
+    @abstractmethod
+    def begin(self, peer: Peer, connection: socket.socket) -> Closable:
+        """Read a new connection, until it is closed (then Crowd.gone() is told), or given to Crowd.read_on()."""
+
+
+class Peer:
+    """One connection: who reads it, and until when its present phase may last."""
+
+    def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
-        self.stream = stream
+        self.reader: Closable | None = None
         self.phase = Phase.IDLE
         self.headers_done = False
         self.until: float | None = None
@@ -93,6 +110,11 @@ class Peer:
         """The answer goes out."""
         self._enter(Phase.TAKING, self.crowd.limits.write_s)
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self.reader is not None:
+            self.reader.close()
+
     def _enter(self, phase: Phase, seconds: float | None) -> None:
         self.phase = phase
         self.until = None if seconds is None else asyncio.get_running_loop().time() + seconds
@@ -100,12 +122,20 @@ class Peer:
 
 
 class PeerStream(IOStream):
-    """A stream that tells its peer when bytes come, and says why when headers are too long."""
+    """A stream that tells its peer when bytes come, and says why when headers are too long.
+
+    early: what was read of it before, and comes first.
+    """
 
     peer: Peer | None = None
+    early = b""
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        count = super().read_from_fd(buf)
+        if self.early:
+            count: int | None = min(len(self.early), len(buf))
+            buf[:count], self.early = self.early[:count], self.early[count:]
+        else:
+            count = super().read_from_fd(buf)
         if count and self.peer is not None:
             self.peer.heard()
         return count
@@ -127,9 +157,7 @@ class PeerStream(IOStream):
 class Crowd:
     """All connections of one listening socket. When it is full, who has idled longest makes room."""
 
-    def __init__(
-        self, listener: socket.socket, limits: Limits, requests: Callable[[Crowd], HTTPServerConnectionDelegate]
-    ) -> None:
+    def __init__(self, listener: socket.socket, limits: Limits, requests: Callable[[Crowd], Requests]) -> None:
         self.limits = limits
         self.bodies = 0
         self._listener = listener
@@ -157,7 +185,7 @@ class Crowd:
     def close(self) -> None:
         """Close every connection."""
         for peer in list(self._peers):
-            peer.stream.close()
+            peer.close()
 
     def moved(self, peer: Peer) -> None:
         """Note whether a peer idles; those that began earliest stand first."""
@@ -200,10 +228,25 @@ class Crowd:
             connection.close()
             return
         connection.setblocking(False)
-        stream = PeerStream(connection, max_buffer_size=4 * self.limits.header_bytes, read_chunk_size=16 << 10)
-        peer = stream.peer = Peer(self, stream)
+        peer = Peer(self)
         self._peers.add(peer)
-        HTTP1ServerConnection(stream, self._parameters, peer).start_serving(self._delegate)
+        peer.reader = self._delegate.begin(peer, connection)
+
+    def read_on(self, peer: Peer, connection: socket.socket, early: bytes, unsent: bytes) -> None:
+        """Have Tornado read a connection from now on. early: what was read already; unsent: of the last answer."""
+        stream = PeerStream(connection, max_buffer_size=4 * self.limits.header_bytes, read_chunk_size=16 << 10)
+        stream.peer, stream.early, peer.reader = peer, early, stream
+
+        def serve(written: asyncio.Future[None] | None = None) -> None:
+            if written is None or written.exception() is None:
+                HTTP1ServerConnection(stream, self._parameters, peer).start_serving(self._delegate)
+
+        if not unsent:
+            serve()
+            return
+        peer.hand_over()
+        stream.set_close_callback(lambda: self.gone(peer))
+        asyncio.ensure_future(stream.write(unsent)).add_done_callback(serve)
 
     def _make_room(self) -> bool:
         """Close the connection that has idled longest; False when all are at work."""
@@ -211,12 +254,12 @@ class Crowd:
         if longest is None:
             return False
         self.gone(longest)
-        longest.stream.close()
+        longest.close()
         return True
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for peer in [each for each in self._peers if each.until is not None and each.until <= now]:
-            peer.stream.close()
+            peer.close()
         self._timers["sweep"] = loop.call_later(SWEEP_S, self._sweep)

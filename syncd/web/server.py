@@ -1,6 +1,6 @@
 """The server of the local API: one thread with a loop of its own, on the Unix socket and, where configured, on TCP.
 
-    service -> Api -> Exchange (one request) -> Crowd (all connections of a listener) -> this
+    service -> Api -> Lane (plain requests), Exchange (any other) -> Crowd (all connections of a listener) -> this
 
 resolve and health answer in the loop's thread: both are bound to take less than handing them to another thread and
 back. Everything else is called in a few threads (calls.py); waiting for events or for a file costs none.
