@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.cli import Done, Syncd
-from tests.support.sshd import SshServer
+from tests.support.sshd import SshServer, start_sshd
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,24 @@ def put_syncd(path: Path, before: str = "") -> Path:
     path.write_text(f'#!/bin/sh\n{before}\nPYTHONPATH={ROOT} exec {sys.executable} -m syncd "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def start_far(
+    directory: Path, home: Path, options: dict[str, str] | None = None
+) -> contextlib.AbstractContextManager[SshServer]:
+    """Start an sshd whose logins have `home` as $HOME: programs in its .local/bin come first, files below it are its.
+
+    options: more lines for sshd_config.
+    """
+    (home / ".local" / "bin").mkdir(parents=True, exist_ok=True)
+    return start_sshd(directory, root=home, options={"SetEnv": f"HOME={home}", **(options or {})})
+
+
+def put_program(home: Path, name: str, text: str) -> None:
+    """Write a program for that home: a script of sh."""
+    path = home / ".local" / "bin" / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
 
 
 class Desk:
