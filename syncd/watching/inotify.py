@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import watchdog.observers  # noqa: F401 (its parent first: another thread that imports that one holds its lock, and waits)
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyFD, Mask, WatchDescriptor
 
 from syncd.core.model import ROOT, RelPath
