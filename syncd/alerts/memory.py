@@ -71,7 +71,7 @@ def _again(known: Watched, seen: Condition | None, judged: Judgement, now: float
         return None
     if seen is None and known.condition.rule in judged.unknown:
         return known
-    is_there = seen is not None and (seen.mark == known.condition.mark or not known.begun)
+    is_there = seen is not None and known.condition.mark in ("", seen.mark)  # "": taken over from another host
     if known.begun:
         return _present(known, seen) if is_there and seen is not None else _away(known, now, hold_s)
     if seen is None:

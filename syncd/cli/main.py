@@ -58,6 +58,7 @@ VERBS = {
     "where": Verb("Look closer", "where", "tell which hosts hold a file"),
     "hosts": Verb("Look closer", "hosts", "list the hosts that mirror, and how they are"),
     "remote": Verb("Look closer", "remote", "look at, restart and update other hosts over SSH"),
+    "alerts": Verb("Look closer", "alerts", "list what is wrong, and test who is told of it"),
     "announce": Verb("Tidy up", "announce", "send announcements again"),
     "trash": Verb("Tidy up", "trash", "list, restore or purge removed files"),
     "forget": Verb("Tidy up", "forget", "forget a mirror that is no longer configured"),

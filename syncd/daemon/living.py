@@ -22,6 +22,7 @@ from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.errors import ConfigError, SyncdError
 from syncd.core.model import RelPath
 from syncd.core.resolution import Resolution
+from syncd.daemon.alarming import Alarming
 from syncd.daemon.answers import Answers
 from syncd.daemon.enrolment import Enrolling
 from syncd.daemon.kept import KeptMirror, Surroundings
@@ -95,6 +96,7 @@ class Daemon:
         self.schedule: Schedule
         self.answers: Answers
         self.enrolment: Enrolling
+        self._alarming: Alarming
 
     # -- from outside
 
@@ -180,6 +182,9 @@ class Daemon:
             self._server = server
             stack.callback(self._watch.close)
             self._watch.start()
+            self._alarming = Alarming(self, self._log)
+            stack.callback(self._alarming.close)
+            self._alarming.start()
             settle()
             self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
             self._look_after_everything(state)
@@ -396,6 +401,7 @@ class Daemon:
             self._settled.set()
 
     def _replace_parts(self, settings: Settings) -> None:
+        self._alarming.close()
         old, self.settings = self.settings, settings
         shared_changed = repr(old.host) != repr(settings.host)
         known = {mirror.name: mirror for mirror in settings.mirrors}
@@ -419,4 +425,5 @@ class Daemon:
         new = [mirror for mirror in settings.mirrors if mirror.name not in self.kept]
         for mirror in new:
             self._start_mirror(mirror)
+        self._alarming.start()
         self._log.info("config.reloaded", stopped=gone, started=[mirror.name for mirror in new])

@@ -1,0 +1,171 @@
+"""Leases of alerts in MongoDB: ports.alerting.AlertLeases. And how far the backend's jobs are.
+
+sync_alerts   _id: the alert's key. host_id, host: who tells it. term: grows with every change. until: by MongoDB's
+              clock; later it is free. told, alert: see AlertLease. over: it has ended; kept for a while so that nobody
+              else begins it who sees the end later.
+
+Each change is one update of one document, guarded by the term that was read: of two hosts one wins. Equality on plain
+fields is all it needs, so FerretDB serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from syncd.ports.alerting import AlertLease
+from syncd.registry import documents as doc
+from syncd.registry.link import UNHURRIED, Documents, Link, Patience, silent
+
+ALERTS, JOBS = "sync_alerts", "bulk_jobs"
+LEASE_S = 180.0
+COOL_S = 600.0
+LEASES_MAX = 2_000
+TAKEN_AT_ONCE = 50
+JOBS_MAX = 2_000
+ID_MAX = 200
+_COUNTERS = ("job_id", "published_count", "consumed_count")
+
+
+class MongoAlertLeases:
+    """ports.alerting.AlertLeases on MongoDB. host_id, host: who asks. The others as Link."""
+
+    def __init__(
+        self,
+        uri: Callable[[], str],
+        host_id: str,
+        host: str,
+        *,
+        where: str = "the connection string",
+        warn: Callable[[str], None] = silent,
+        patience: Patience = UNHURRIED,
+        lease_s: float = LEASE_S,
+        cool_s: float = COOL_S,
+    ) -> None:
+        self._link = Link(uri, where=where, warn=warn, patience=patience)
+        self._me = {"host_id": host_id, "host": host}
+        self._lease = timedelta(seconds=lease_s)
+        self._cool = timedelta(seconds=cool_s)
+
+    def sync(
+        self, wanted: Mapping[str, Mapping[str, Any]], told: Collection[str], duty: str
+    ) -> Mapping[str, AlertLease]:
+        return self._link.call(lambda db: self._sync(db, wanted, told, duty))
+
+    def release(self, keys: Collection[str]) -> None:
+        def work(db: Documents) -> None:
+            until = _now(db) + self._cool
+            over = {"until": until, "over": True, "told": False, "alert": {}}
+            for key in keys:
+                mine = {"_id": key, "host_id": self._me["host_id"]}
+                db[ALERTS].update_one(mine, {"$set": over, "$inc": {"term": 1}})
+
+        self._link.call(work)
+
+    def jobs(self) -> Collection[tuple[str, int, int]]:
+        shown = {"_id": 0, **dict.fromkeys(_COUNTERS, 1)}
+
+        def work(db: Documents) -> list[Mapping[str, Any]]:
+            return list(db[JOBS].find({"status": "processing"}, shown).limit(JOBS_MAX))
+
+        return [counted for job in self._link.call(work) if (counted := _counted(job)) is not None]
+
+    def close(self) -> None:
+        self._link.close()
+
+    # --- inside one call
+
+    def _sync(
+        self, db: Documents, wanted: Mapping[str, Mapping[str, Any]], told: Collection[str], duty: str
+    ) -> dict[str, AlertLease]:
+        now = _now(db)
+        mine = {"host_id": self._me["host_id"], "over": False}
+        db[ALERTS].update_many(mine, {"$set": {"until": now + self._lease}})
+        there = {str(each["_id"]): each for each in db[ALERTS].find().limit(LEASES_MAX)}
+        held: dict[str, AlertLease] = {}
+        for key in sorted(wanted, key=lambda key: (key != duty, key)):
+            self._have(db, key, there.get(key), wanted[key], now, held)
+        for key, document in there.items():
+            if key not in wanted and duty in held:
+                self._inherit(db, key, document, now, held)
+            if key in told and key in held and not held[key].told:
+                self._renew(db, key, {"told": True})
+        return held
+
+    def _have(
+        self,
+        db: Documents,
+        key: str,
+        document: Mapping[str, Any] | None,
+        alert: Mapping[str, Any],
+        now: datetime,
+        held: dict[str, AlertLease],
+    ) -> None:
+        """Hold what is wanted, where that is possible."""
+        if document is None:
+            fields = {**self._fresh(now, alert), "term": 1}
+            if db[ALERTS].update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True).upserted_id is not None:
+                held[key] = AlertLease(key, False, alert)
+            return
+        is_mine, is_over = self._is_mine(document), document.get("over") is True
+        if is_mine and not is_over:
+            held[key] = _lease_of(key, document)
+        elif is_mine or self._is_free(document, now):
+            told = document.get("told") is True and not is_over
+            kept = document.get("alert") if told and isinstance(document.get("alert"), Mapping) else alert
+            if self._take(db, key, document, {**self._fresh(now, kept or alert), "told": told}):
+                held[key] = AlertLease(key, told, kept or alert, taken=not is_mine)
+
+    def _inherit(
+        self, db: Documents, key: str, document: Mapping[str, Any], now: datetime, held: dict[str, AlertLease]
+    ) -> None:
+        """Take what nobody wants and whose host is silent, so that its end is told; drop what is over."""
+        if self._is_mine(document) and document.get("over") is not True:
+            held[key] = _lease_of(key, document)
+        elif self._is_free(document, now) and sum(lease.taken for lease in held.values()) < TAKEN_AT_ONCE:
+            if document.get("over") is True or document.get("told") is not True:
+                db[ALERTS].delete_one({"_id": key, "term": document.get("term")})
+            elif self._take(db, key, document, {**self._me, "until": now + self._lease}):
+                held[key] = _lease_of(key, document)._replace(taken=True)
+
+    def _take(self, db: Documents, key: str, document: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+        """Change a lease that is as it was read; False when somebody was quicker."""
+        as_read = {"_id": key, "term": document.get("term"), "host_id": document.get("host_id")}
+        return db[ALERTS].update_one(as_read, {"$set": fields, "$inc": {"term": 1}}).matched_count == 1
+
+    def _renew(self, db: Documents, key: str, fields: Mapping[str, Any]) -> None:
+        db[ALERTS].update_one({"_id": key, "host_id": self._me["host_id"]}, {"$set": fields})
+
+    def _fresh(self, now: datetime, alert: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._me, "until": now + self._lease, "told": False, "over": False, "alert": dict(alert)}
+
+    def _is_mine(self, document: Mapping[str, Any]) -> bool:
+        return document.get("host_id") == self._me["host_id"]
+
+    def _is_free(self, document: Mapping[str, Any], now: datetime) -> bool:
+        until = document.get("until")
+        return not isinstance(until, datetime) or doc.aware(until) < now
+
+
+def _now(db: Documents) -> datetime:
+    """Return the time by MongoDB's clock, which all hosts share."""
+    told = db.client.admin.command("hello").get("localTime")
+    return doc.aware(told) if isinstance(told, datetime) else datetime.now(UTC)
+
+
+def _lease_of(key: str, document: Mapping[str, Any]) -> AlertLease:
+    alert = document.get("alert")
+    return AlertLease(key, document.get("told") is True, alert if isinstance(alert, Mapping) else {})
+
+
+def _counted(job: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """Return a job's id and counters; None for what has no id that could be one."""
+    key, published, consumed = (job.get(name) for name in _COUNTERS)
+    if not isinstance(key, str) or not 0 < len(key) <= ID_MAX:
+        return None
+    return key, _number(published), _number(consumed)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
