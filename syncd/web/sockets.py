@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -54,13 +55,14 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
 
 def _bind_aside(path: Path) -> tuple[socket.socket, int]:
-    """Bind in a private folder beside, set the mode there, then rename: nobody meets a socket with another mode.
+    """Bind in a private folder in there, set the mode there, then rename: nobody meets a socket with another mode.
 
     (The alternative, umask, is the whole process's: it would change files that other threads make meanwhile.)
     """
     path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    path.parent.chmod(FOLDER_MODE)  # the umask may have taken more
-    aside = path.parent.with_name(path.parent.name + ".new")
+    if path.parent.stat().st_uid == os.geteuid():  # else it is a volume that somebody mounted there for us
+        path.parent.chmod(FOLDER_MODE)  # the umask may have taken more
+    aside = path.parent / ".new"
     shutil.rmtree(aside, ignore_errors=True)  # left by a start that was killed
     aside.mkdir(mode=0o700)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

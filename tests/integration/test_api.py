@@ -413,7 +413,7 @@ def test_the_socket_is_for_owner_and_group(served: Served) -> None:
 def test_a_dead_daemons_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
     path.parent.mkdir()
-    (tmp_path / "run.new").mkdir()  # left by a start that was killed
+    (path.parent / ".new").mkdir()  # left by a start that was killed
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     server = ApiServer(FakeService(), path)
@@ -423,7 +423,7 @@ def test_a_dead_daemons_socket_is_replaced(tmp_path: Path) -> None:
     finally:
         server.close()
     assert not path.exists()
-    assert not (tmp_path / "run.new").exists()
+    assert not (path.parent / ".new").exists()
 
 
 def test_a_later_daemons_socket_is_not_taken_away(tmp_path: Path) -> None:
