@@ -156,7 +156,9 @@ def _address_map(value: object) -> dict[str, values.Address]:
 def _ssh(value: object) -> tuple[str, values.Address]:
     """Read USER@HOST[:22] as (user, address)."""
     user, at, server = values.text(value).strip().rpartition("@")
-    if not at or not user or any(c in user for c in " :/@"):
+    if ":" in user:  # what may be a password is not repeated
+        raise ValueError('has a ":" before the "@"; write it like "gvpocr@172.12.0.83:22", without any password')
+    if not at or not user or any(c in user for c in " /@"):
         raise ValueError(f'{values.shown(value)} is not USER@HOST:PORT; write it like "gvpocr@172.12.0.83:22"')
     return user, values.address(server, 22)
 

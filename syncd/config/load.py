@@ -139,7 +139,9 @@ class _Loader:
 
     def _unknown(self, where: str, raw: Table, known: tuple[str, ...]) -> None:
         for key in raw:
-            if key not in known:
+            if where.startswith("hosts.") and key in ("user", "username", "host", "port"):
+                self._problem(where, "", f"unknown key {values.shown(key)}; it belongs into ssh: USER@HOST:PORT")
+            elif key not in known:
                 self._problem(where, "", _unknown_key(key, known, is_table=not where))
 
     def _table(self, where: str, raw: object, keys: tuple[Key, ...], extra: tuple[str, ...] = ()) -> Table:

@@ -37,7 +37,7 @@ def start_far(
     options: more lines for sshd_config.
     """
     (home / ".local" / "bin").mkdir(parents=True, exist_ok=True)
-    return start_sshd(directory, root=home, options={"SetEnv": f"HOME={home}", **(options or {})})
+    return start_sshd(directory, root=home, options={"SetEnv": f'"HOME={home}"', **(options or {})})
 
 
 def put_program(home: Path, name: str, text: str) -> None:
