@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 from syncd.core.model import LocalStat, RelPath
 
 
+class WouldWait(Exception):
+    """A call that was to come back at once would have to wait for others, or to copy a file."""
+
+
 class Lease(NamedTuple):
     """One lease: a version of a file that stays as it is until `expires_at` (ISO 8601 UTC), whatever happens to it.
 

@@ -147,14 +147,14 @@ class Answers:
         future.set_result(found)
         return future
 
-    def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
-        return self._leasing.lease(path, ttl_s)
+    def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
+        return self._leasing.lease(path, ttl_s, wait=wait)
 
     def renew(self, lease_id: str, ttl_s: float) -> Lease | None:
         return self._leasing.renew(lease_id, ttl_s)
 
-    def release(self, lease_id: str) -> bool | None:
-        return self._leasing.release(lease_id)
+    def release(self, lease_id: str, *, wait: bool = True) -> bool | None:
+        return self._leasing.release(lease_id, wait=wait)
 
     # -- changes
 

@@ -79,14 +79,14 @@ class Leasing:
         """Return {"count", "pins"}."""
         return self._leases.counts()
 
-    def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
-        return self._leases.lease(path, ttl_s)
+    def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
+        return self._leases.lease(path, ttl_s, wait=wait)
 
     def renew(self, lease_id: str, ttl_s: float) -> Lease | None:
         return self._leases.renew(lease_id, ttl_s)
 
-    def release(self, lease_id: str) -> bool | None:
-        return self._leases.release(lease_id)
+    def release(self, lease_id: str, *, wait: bool = True) -> bool | None:
+        return self._leases.release(lease_id, wait=wait)
 
     def _mirrors(self) -> Mapping[str, LeasedMirror]:
         return {

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from syncd.core.errors import CatalogueError, DiskFull, LeaseRefused, Scope, SyncdError
-from syncd.core.lease import KeptLease, Lease
+from syncd.core.lease import KeptLease, Lease, WouldWait
 from syncd.core.model import RelPath
 from syncd.core.reasons import Reason, hint_for
 from syncd.core.resolution import UNAVAILABLE_S, UNVERIFIED_S, Resolution, State
@@ -40,6 +40,10 @@ class LeaseStore(Protocol):
     """The journal. Thread-safe; what it was told outlives this process when it returns (the machine it need not
     outlive: no lease does). Raises CatalogueError, DiskFull.
     """
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody writes just now, so that a call would have to wait."""
 
     def load(self) -> list[KeptLease]:
         """Return all leases that are journalled."""
@@ -112,21 +116,25 @@ class Leases:
 
     # -- for workers
 
-    def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
+    def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
         """Pin the version that is held now, for 1 s to 1 h (a time beyond is cut to that; `expires_at` tells).
 
-        The resolution where the path is not READY, or not as verified by the time it was pinned.
+        The resolution where the path is not READY, or not as verified by the time it was pinned. wait: for whoever
+        commits, and for a copy where there are no hard links; else WouldWait is raised instead, and nothing is left.
         Raises: LeaseRefused (too many), DiskFull (a copy, where there are no hard links), CatalogueError.
         """
+        self._come_back_at_once(wait)
         ttl_s = _clamped(ttl_s)
         found = self._resolve(path)
         for _ in range(LOOKS):
             if found.state is State.READY:
-                lease = self._lease_found(found, ttl_s)
+                lease = self._lease_found(found, ttl_s, wait)
                 if lease is not None:
                     return lease
             elif found.reason not in _IN_FLUX:
                 return found
+            if not wait:
+                raise WouldWait("the file is being replaced")
             self._wait_for_commit(found.mirror)
             found = self._resolve(path)
         return _not_now(found, State.FETCHING, Reason.LOCAL_CHANGED) if found.state is State.READY else found
@@ -155,12 +163,14 @@ class Leases:
             self._store.change(lease_id, ttl_s, self._now_ms() + int(ttl_s * 1000))
         return self._told(held, mirror) if lease_id in self._held else None
 
-    def release(self, lease_id: str) -> bool | None:
+    def release(self, lease_id: str, *, wait: bool = True) -> bool | None:
         """End a lease; whether the pinned file's stat is still what it was, None when there is no such lease.
 
         False: changed, gone, or on a target that cannot be looked at: what was read from it is not to be relied on.
+        wait: for whoever commits; else WouldWait is raised instead.
         Raises: CatalogueError, DiskFull; then the lease is still there.
         """
+        self._come_back_at_once(wait)
         with self._lock:
             held = self._held.get(lease_id)
         if held is None:
@@ -199,6 +209,10 @@ class Leases:
         with self._lock:
             return {"count": len(self._held), "pins": len({held.pin.name for held in self._held.values()})}
 
+    def _come_back_at_once(self, wait: bool) -> None:
+        if not wait and self._store.is_busy:
+            raise WouldWait("the catalogue is being written")
+
     # -- giving out
 
     def _wait_for_commit(self, name: str) -> None:
@@ -207,7 +221,7 @@ class Leases:
         if mirror is not None and mirror.writing.acquire(timeout=_WAIT_FOR_COMMIT_S):
             mirror.writing.release()
 
-    def _lease_found(self, found: Resolution, ttl_s: float) -> Lease | Resolution | None:
+    def _lease_found(self, found: Resolution, ttl_s: float, wait: bool) -> Lease | Resolution | None:
         """Lease what was resolved; None when it is not (any more) what its record says."""
         mirror = self._mirrors().get(found.mirror)
         path = RelPath(found.path)
@@ -216,7 +230,7 @@ class Leases:
             return None
         with self._coming_to(found.mirror, path):
             try:
-                pin = self._pins.take(mirror, path, record)
+                pin = self._pins.take(mirror, path, record, wait=wait)
             except (DiskFull, CatalogueError):
                 raise
             except SyncdError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from syncd.core.errors import SyncdError
-from syncd.core.lease import KeptLease
+from syncd.core.lease import KeptLease, WouldWait
 from syncd.core.model import LocalStat, Record, RelPath
 from syncd.core.paths import STATE_FOLDER, split
 
@@ -59,6 +59,10 @@ class HoldingFacts(Protocol):
 
 def _no_floor(total_bytes: int) -> int:
     return 0 * total_bytes
+
+
+def _no_copy(total_bytes: int) -> int:
+    raise WouldWait(f"a copy, on a disk of {total_bytes} bytes")
 
 
 class LeasedMirror(NamedTuple):
@@ -127,20 +131,24 @@ class Pins:
             self._shared[version] = pin
         return pin
 
-    def take(self, mirror: LeasedMirror, path: RelPath, record: Record) -> Pin | None:
+    def take(self, mirror: LeasedMirror, path: RelPath, record: Record, *, wait: bool = True) -> Pin | None:
         """Return a pin of a held version, with one user more; None when the file is not what its record says.
 
+        wait: for others, and for a copy where it takes one; else WouldWait is raised instead.
         Raises: TargetMissing and the like; DiskFull, DigestMismatch (where it takes a copy); PathUnsafe, LocalIOError.
         """
         version = Version(mirror.name, path, record.sha256)
-        with self._alone(version), mirror.use() as opened:
-            return self._share(opened, version) or self._make(opened, version, record, mirror.floor)
+        floor = mirror.floor if wait else _no_copy
+        with self._alone(version, wait), mirror.use() as opened:
+            return self._share(opened, version) or self._make(opened, version, record, floor)
 
     @contextmanager
-    def _alone(self, version: Version) -> Iterator[None]:
+    def _alone(self, version: Version, wait: bool) -> Iterator[None]:
         """Have one version pinned by one thread; who has waited for long makes a pin of its own."""
         stripe = self._stripes[hash(version) % _STRIPES]
-        got = stripe.acquire(timeout=_WAIT_FOR_PIN_S)
+        got = stripe.acquire(timeout=_WAIT_FOR_PIN_S if wait else 0)
+        if not (got or wait):
+            raise WouldWait("another takes a lease on the same file")
         try:
             yield
         finally:

@@ -173,6 +173,14 @@ class Catalogue(CatalogueReads):
             with self.transaction() as db:
                 _note_day(db, day)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody else writes just now, so that a transaction would have to wait."""
+        free = self._writing.acquire(blocking=False)
+        if free:
+            self._writing.release()
+        return not free
+
     @contextmanager
     def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """Run a block as one transaction on the writing connection; durable when the block has been left.

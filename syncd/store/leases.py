@@ -31,6 +31,11 @@ class SqliteLeases:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody writes to the catalogue just now."""
+        return self._catalogue.is_busy
+
     def load(self) -> list[KeptLease]:
         """Return all leases that are journalled, of earlier starts of the machine too."""
         with self._catalogue.transaction() as db:

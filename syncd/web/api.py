@@ -9,15 +9,27 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from syncd.core.errors import SyncdError
+from syncd.core.lease import WouldWait
 from syncd.core.reasons import MEANING, Reason
 from syncd.core.resolution import Resolution, State
 from syncd.web.answers import API_HEADERS, STOPPING, Answer, Refused, bug, failed, in_json, refused
 from syncd.web.assets import INDEX, Asset
-from syncd.web.calls import Calls
+from syncd.web.calls import AtOnce, Calls
 from syncd.web.feed import Feed
 from syncd.web.guard import Access, Refusal
 from syncd.web.port import Lease, Service
-from syncd.web.wishes import Wishes, from_body, from_query
+from syncd.web.wishes import (
+    Wishes,
+    announce_wishes,
+    approve_wishes,
+    from_body,
+    from_query,
+    no_wishes,
+    pause_wishes,
+    resume_wishes,
+    run_wishes,
+    verify_wishes,
+)
 
 BODY_MAX = 1 << 20
 FILE_BODY_MAX = 256 << 10
@@ -30,7 +42,6 @@ ENSURE_MAX_S = 3600.0
 ENSURE_S = 60.0
 LEASE_MAX_S = 3600.0
 LEASE_S = 300.0
-PAUSE_MAX_S = 366 * 86400.0
 SEQUENCE_MAX = (1 << 63) - 1
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LARGE_BODY = 64 << 10
@@ -52,7 +63,10 @@ class Call(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """One method of one path: a coroutine function `later`, or a plain one `now` for what takes well below 1 ms."""
+    """One method of one path: a coroutine function `later`, or a plain one `now` for what takes well below 1 ms.
+
+    With both, `now` raises WouldWait where it is `later` that has to answer.
+    """
 
     access: Access
     later: Callable[[Call], Later] | None = None
@@ -89,6 +103,7 @@ class Api:
         self._feed = feed
         self._assets = assets
         self._on_bug = on_bug
+        self._at_once = AtOnce()
         self._routes = self._make_routes()
 
     # --- finding -------------------------------------------------------------------------------------------------
@@ -125,8 +140,11 @@ class Api:
             f"{api}/folder": {"GET": Endpoint(token, self._folder)},
             f"{api}/resolve": {"POST": Endpoint(token, now=self._resolve, body_max=file)},
             f"{api}/ensure": {"POST": Endpoint(token, self._ensure, body_max=file)},
-            f"{api}/leases": {"POST": Endpoint(token, self._lease, body_max=file)},
-            f"{api}/leases/*": {"PUT": Endpoint(token, self._renew), "DELETE": Endpoint(token, self._release)},
+            f"{api}/leases": {"POST": Endpoint(token, self._lease, self._lease_now, body_max=file)},
+            f"{api}/leases/*": {
+                "PUT": Endpoint(token, self._renew),
+                "DELETE": Endpoint(token, self._release, self._release_now),
+            },
             f"{api}/runs": {"POST": Endpoint(local, self._start_run)},
             f"{api}/runs/*": {"GET": Endpoint(token, self._errand)},
             f"{api}/verify": {"POST": Endpoint(local, self._start_verify)},
@@ -147,6 +165,8 @@ class Api:
             return self._answer_later(endpoint, call)
         try:
             return endpoint.now(call)
+        except WouldWait:
+            return self._answer_later(endpoint, call)
         except Exception as error:  # noqa: BLE001 (a bug in one call must not end the server)
             return self._failed(error)
 
@@ -250,19 +270,17 @@ class Api:
         finally:
             wish.cancel()
 
+    def _lease_now(self, call: Call) -> Answer:
+        path, ttl_s = _lease_wishes(call)
+        found = _undecodable(path) or self._at_once.run(lambda: self._service.lease(path, ttl_s, wait=False))
+        return _leased(found)
+
     async def _lease(self, call: Call) -> Answer:
-        asked = from_body(call.body)
-        path = asked.any_text("path")
-        ttl_s = asked.number("ttl_s", 1, LEASE_MAX_S, default=LEASE_S)
-        asked.end()
-        found: Lease | Resolution | None = _undecodable(path)
-        if found is None:
-            found = await self._calls.run(
-                lambda: self._service.lease(path, ttl_s), unwanted=lambda late: self._give_back(late)
-            )
-        if isinstance(found, Resolution):
-            return in_json(found.as_json(), 409)
-        return in_json(found.as_json(), 201, (("Location", f"/api/v1/leases/{found.lease_id}"),))
+        path, ttl_s = _lease_wishes(call)
+        found = await self._calls.run(
+            lambda: self._service.lease(path, ttl_s), unwanted=lambda late: self._give_back(late)
+        )
+        return _leased(found)
 
     def _give_back(self, late: Lease | Resolution) -> None:
         """Release a lease whose caller has hung up; runs in a thread of the pool."""
@@ -276,20 +294,22 @@ class Api:
         found = await self._calls.run(lambda: self._service.renew(call.name, ttl_s))
         return _lost() if found is None else in_json(found.as_json())
 
+    def _release_now(self, call: Call) -> Answer:
+        return _released(self._at_once.run(lambda: self._service.release(call.name, wait=False)))
+
     async def _release(self, call: Call) -> Answer:
-        intact = await self._calls.run(lambda: self._service.release(call.name))
-        return _lost() if intact is None else in_json({"intact": intact})
+        return _released(await self._calls.run(lambda: self._service.release(call.name)))
 
     # --- changes of state ----------------------------------------------------------------------------------------
 
     async def _start_run(self, call: Call) -> Answer:
-        return await self._start("run", "runs", _run_wishes, call)
+        return await self._start("run", "runs", run_wishes, call)
 
     async def _start_verify(self, call: Call) -> Answer:
-        return await self._start("verify", "verify", _verify_wishes, call)
+        return await self._start("verify", "verify", verify_wishes, call)
 
     async def _start_doctor(self, call: Call) -> Answer:
-        return await self._start("doctor", "doctor", _no_wishes, call)
+        return await self._start("doctor", "doctor", no_wishes, call)
 
     async def _start(self, kind: str, where: str, read: Callable[[Wishes], _Fields], call: Call) -> Answer:
         wishes = await self._read(read, call)
@@ -297,16 +317,16 @@ class Api:
         return in_json({"id": errand}, 202, (("Location", f"/api/v1/{where}/{errand}"),))
 
     async def _approve(self, call: Call) -> Answer:
-        return await self._change(self._service.approve, _approve_wishes, call)
+        return await self._change(self._service.approve, approve_wishes, call)
 
     async def _pause(self, call: Call) -> Answer:
-        return await self._change(self._service.pause, _pause_wishes, call)
+        return await self._change(self._service.pause, pause_wishes, call)
 
     async def _resume(self, call: Call) -> Answer:
-        return await self._change(self._service.resume, _resume_wishes, call)
+        return await self._change(self._service.resume, resume_wishes, call)
 
     async def _announce(self, call: Call) -> Answer:
-        return await self._change(self._service.announce, _announce_wishes, call)
+        return await self._change(self._service.announce, announce_wishes, call)
 
     async def _change(
         self, change: Callable[[Mapping[str, Any]], _Fields], read: Callable[[Wishes], _Fields], call: Call
@@ -326,49 +346,25 @@ class Api:
         return taken_apart() if len(call.body) < LARGE_BODY else await self._calls.run(taken_apart)
 
 
-# --- what each change takes (port.Service has the meaning) -----------------------------------------------------------
-
-
-def _run_wishes(asked: Wishes) -> _Fields:
-    return {
-        "mirrors": asked.texts("mirrors"),
-        "only": asked.texts("only"),
-        "new_target": asked.flag("new_target"),
-        "take_over": asked.flag("take_over"),
-    }
-
-
-def _verify_wishes(asked: Wishes) -> _Fields:
-    return {
-        "mirrors": asked.texts("mirrors"),
-        "source": asked.flag("source"),
-        "checksums": asked.flag("checksums"),
-        "repair": asked.flag("repair"),
-        "fraction": asked.number("fraction", 0, 1, default=1),
-    }
-
-
-def _no_wishes(_asked: Wishes) -> _Fields:
-    return {}
-
-
-def _approve_wishes(asked: Wishes) -> _Fields:
-    return {"mirror": asked.text("mirror"), "paths": asked.texts("paths")}
-
-
-def _pause_wishes(asked: Wishes) -> _Fields:
-    return {"mirrors": asked.texts("mirrors"), "for_s": asked.maybe_number("for_s", 1, PAUSE_MAX_S)}
-
-
-def _resume_wishes(asked: Wishes) -> _Fields:
-    return {"mirrors": asked.texts("mirrors")}
-
-
-def _announce_wishes(asked: Wishes) -> _Fields:
-    return {"since": asked.maybe_text("since"), "paths": asked.texts("paths"), "all": asked.flag("all")}
-
-
 # --- answers that several calls share --------------------------------------------------------------------------------
+
+
+def _lease_wishes(call: Call) -> tuple[str, float]:
+    asked = from_body(call.body)
+    path = asked.any_text("path")
+    ttl_s = asked.number("ttl_s", 1, LEASE_MAX_S, default=LEASE_S)
+    asked.end()
+    return path, ttl_s
+
+
+def _leased(found: Lease | Resolution) -> Answer:
+    if isinstance(found, Resolution):
+        return in_json(found.as_json(), 409)
+    return in_json(found.as_json(), 201, (("Location", f"/api/v1/leases/{found.lease_id}"),))
+
+
+def _released(intact: bool | None) -> Answer:
+    return _lost() if intact is None else in_json({"intact": intact})
 
 
 def _lost() -> Answer:

@@ -71,14 +71,20 @@ class Service(Protocol):
         this caller's wish only.
         """
 
-    def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
-        """Pin the version that is held now; the resolution where it is not READY. Raises SyncdError at the bounds."""
+    def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
+        """Pin the version that is held now; the resolution where it is not READY. Raises SyncdError at the bounds.
+
+        wait False: below 1 ms but for a disk that is slow; raises WouldWait where it would have to wait for others.
+        """
 
     def renew(self, lease_id: str, ttl_s: float) -> Lease | None:
         """Move the end of a lease; None when there is no such lease (any more): it is lost."""
 
-    def release(self, lease_id: str) -> bool | None:
-        """End a lease; whether the pinned bytes' stat is unchanged, None when there is no such lease."""
+    def release(self, lease_id: str, *, wait: bool = True) -> bool | None:
+        """End a lease; whether the pinned bytes' stat is unchanged, None when there is no such lease.
+
+        wait: as for lease().
+        """
 
     def start(self, kind: str, wishes: Mapping[str, Any]) -> str:
         """Start long work and return its errand's id. kind "run": wishes {mirrors: [name], only: [path], new_target,

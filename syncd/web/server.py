@@ -2,8 +2,9 @@
 
     service -> Api -> Lane (plain requests), Exchange (any other) -> Crowd (all connections of a listener) -> this
 
-resolve and health answer in the loop's thread: both are bound to take less than handing them to another thread and
-back. Everything else is called in a few threads (calls.py); waiting for events or for a file costs none.
+resolve, health and most leases are answered in the loop's thread: they are bound to take less than handing them to
+another thread and back. Everything else is called in a few threads (calls.py); waiting for events or for a file costs
+none.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ TEXT_MAX = 32 << 10
 TEXTS_MAX = 500_000
 QUERY_FIELDS_MAX = 16
 DIGITS_MAX = 30
+PAUSE_MAX_S = 366 * 86400.0
 
 
 class Wishes:
@@ -133,6 +134,58 @@ def from_query(query: str) -> Wishes:
     if len(dict(pairs)) < len(pairs):
         raise wrong("the query has a field twice")
     return Wishes(dict(pairs), spelled=True)
+
+
+# --- what each change takes (port.Service has the meaning) -----------------------------------------------------------
+
+
+def run_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of a run."""
+    return {
+        "mirrors": asked.texts("mirrors"),
+        "only": asked.texts("only"),
+        "new_target": asked.flag("new_target"),
+        "take_over": asked.flag("take_over"),
+    }
+
+
+def verify_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of a verification."""
+    return {
+        "mirrors": asked.texts("mirrors"),
+        "source": asked.flag("source"),
+        "checksums": asked.flag("checksums"),
+        "repair": asked.flag("repair"),
+        "fraction": asked.number("fraction", 0, 1, default=1),
+    }
+
+
+def no_wishes(_asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of an examination by doctor."""
+    return {}
+
+
+def approve_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of an approval."""
+    return {"mirror": asked.text("mirror"), "paths": asked.texts("paths")}
+
+
+def pause_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of a pause."""
+    return {"mirrors": asked.texts("mirrors"), "for_s": asked.maybe_number("for_s", 1, PAUSE_MAX_S)}
+
+
+def resume_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of the end of a pause."""
+    return {"mirrors": asked.texts("mirrors")}
+
+
+def announce_wishes(asked: Wishes) -> dict[str, Any]:
+    """Return what is asked of announcements that are sent again."""
+    return {"since": asked.maybe_text("since"), "paths": asked.texts("paths"), "all": asked.flag("all")}
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
 
 
 def _unicode(name: str, value: str) -> str:

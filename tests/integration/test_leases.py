@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import DiskFull, LeaseRefused, TargetMissing
+from syncd.core.lease import Lease, WouldWait
 from syncd.core.model import RelPath
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
@@ -190,6 +191,64 @@ def test_a_link_in_the_place_of_a_file_or_folder_is_never_pinned(desk: Desk, tmp
     (desk.world.target / "eng/x.pdf").symlink_to(secret / "hin" / "Patra 3 .JPG")
     assert isinstance(desk.leases.lease("M/eng/x.pdf", 60), Resolution)
     assert desk.pins() == set()
+
+
+# --- at once, or not at all
+
+
+def test_at_once_as_otherwise(desk: Desk) -> None:
+    first = desk.leases.lease(PATH, 60, wait=False)
+    second = desk.leases.lease(PATH, 60, wait=False)
+    assert isinstance(first, Lease)
+    assert isinstance(second, Lease)
+    assert first.pinned_path == second.pinned_path
+    found = desk.leases.lease("M/nothing", 60, wait=False)
+    assert isinstance(found, Resolution)
+    assert found.state is State.MISSING
+    assert [desk.leases.release(each.lease_id, wait=False) for each in (first, second, first)] == [True, True, None]
+    assert (desk.pins(), desk.journalled()) == (set(), {})
+
+
+def test_at_once_nobody_waits_for_who_writes_the_catalogue(desk: Desk) -> None:
+    lease = desk.lease(PATH)
+    writing, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with desk.catalogue.transaction():
+            writing.set()
+            written.wait(20)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert writing.wait(20)
+    try:
+        with pytest.raises(WouldWait):
+            desk.leases.lease("M/eng/x.pdf", 60, wait=False)
+        with pytest.raises(WouldWait):
+            desk.leases.release(lease.lease_id, wait=False)
+    finally:
+        written.set()
+        writer.join()
+    assert set(desk.journalled()) == {lease.lease_id}
+    assert desk.leases.release(lease.lease_id, wait=False) is True
+
+
+def test_at_once_nothing_is_copied(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_links(monkeypatch)
+    with pytest.raises(WouldWait):
+        desk.leases.lease(PATH, 60, wait=False)
+    assert (desk.pins(), desk.journalled()) == (set(), {})
+    assert desk.leases.counts() == {"count": 0, "pins": 0}
+    assert Path(desk.lease(PATH).pinned_path).read_bytes() == FILES["hin/Patra 3 .JPG"]
+    assert isinstance(desk.leases.lease(PATH, 60, wait=False), Lease)  # the copy is there by now
+
+
+def test_at_once_a_file_that_is_being_replaced_is_left_to_who_can_wait(desk: Desk) -> None:
+    held = desk.world.target / "hin/Patra 3 .JPG"
+    os.utime(held, (1, 1))
+    with pytest.raises(WouldWait):
+        desk.leases.lease(PATH, 60, wait=False)
+    assert (desk.pins(), desk.journalled()) == (set(), {})
 
 
 # --- no hard links

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from syncd.core.errors import ConfigError, SyncdError
+from syncd.core.lease import WouldWait
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.web.port import Errand, Lease, Sample
@@ -130,8 +131,8 @@ class FakeService:
                 self._wanted.append((path, wish))
         return wish
 
-    def lease(self, path: str, ttl_s: float) -> Lease | Resolution:
-        self._enter("lease")
+    def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
+        self._enter("lease", wait=wait)
         found = self.resolve(path)
         if found.state is not State.READY:
             return found
@@ -153,8 +154,8 @@ class FakeService:
             self._leases[lease_id] = self._leases[lease_id]._replace(expires_at=_until(ttl_s))
             return self._leases[lease_id]
 
-    def release(self, lease_id: str) -> bool | None:
-        self._enter("release")
+    def release(self, lease_id: str, *, wait: bool = True) -> bool | None:
+        self._enter("release", wait=wait)
         with self._lock:
             return None if self._leases.pop(lease_id, None) is None else True
 
@@ -214,7 +215,9 @@ class FakeService:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, name: str, *, wait: bool = True) -> None:
+        if not wait and name in self.slow_s:
+            raise WouldWait(name)
         self.calls[name] += 1
         if name in self.slow_s:
             time.sleep(self.slow_s[name])
