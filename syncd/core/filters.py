@@ -38,7 +38,12 @@ class Filters:
 
     def spares(self, joined: str) -> bool:
         """Say whether it is certain at a glance that no name in this text (paths.join_plain) is left out."""
-        return self._exclude is None and self._include is None and not any(part in joined for part in _UNDOTTED)
+        if self._exclude is not None or self._include is not None:
+            return False
+        for part in _UNDOTTED:  # noqa: SIM110 - any() takes twice as long, and this runs for every folder
+            if part in joined:
+                return False
+        return True
 
     def drops_file(self, path: RelPath, name: str) -> bool:
         """Say whether a file is left out (`name` is its last component)."""

@@ -12,7 +12,7 @@ from syncd.core.reasons import Reason
 STATE_FOLDER = ".syncd"
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 3_500
-_NOT_FIRST, _NOT_PLAIN = frozenset({"", ".", "/"}), ("/.", "//", "\\", ":")
+_NOT_FIRST = frozenset({"", ".", "/"})
 
 # C0 and C1 controls, DEL, the separators of both worlds, the stream separator, lone surrogates.
 _SUSPECT = re.compile("[\x00-\x1f\x7f-\x9f/\\\\:\ud800-\udfff]")
@@ -40,7 +40,14 @@ def join_plain(names: Sequence[str]) -> str | None:
     joined = "/".join(names)
     if not joined.isprintable() or joined.count("/") != len(names) - 1:
         return None  # a control or a surrogate, or "/" within a name
-    if joined[:1] in _NOT_FIRST or joined[-1] == "/" or any(part in joined for part in _NOT_PLAIN):
+    if (
+        joined[:1] in _NOT_FIRST
+        or joined[-1] == "/"
+        or "/." in joined
+        or "//" in joined
+        or "\\" in joined
+        or ":" in joined
+    ):
         return None
     return joined if max(map(len, names)) <= MAX_NAME_BYTES // 4 else None
 

@@ -213,8 +213,14 @@ def compare(
     plan = DirectoryPlan()
     records = held.get
     local_of = local.get
+    unchanged = 0
     for name, entry in entries.files.items():
         record = records(name)
+        if record is not None and entry[2:] == record[:4] and not record[9]:
+            here = local_of(name)
+            if here is not None and here[1] == record[6:9]:
+                unchanged += 1  # the rule, by positions: a fingerprint each, a local stat each, no absent_run
+                continue
         if record is None:
             if name in known_folders:
                 plan.flipped_folders.append(name)
@@ -235,12 +241,14 @@ def compare(
         here = local_of(name)
         if here is None:
             plan.repair.append((entry, Reason.LOST))
-        elif here.stat == record[6:9]:
+        elif here.stat == record.local:
             plan.unchanged += 1
         elif here.kind is Kind.FILE and here.stat.size == record.local_size:
             plan.recheck.append(entry)
         else:
             plan.repair.append((entry, Reason.LOCAL_CHANGED))
+    plan.unchanged += unchanged
+    plan.listed += unchanged
     if listing.complete:
         _conclude_absences(plan, entries, held, known_folders)
     _find_foreign(plan, entries, held, known_folders, local)
@@ -263,9 +271,9 @@ def _arrival_reason(here: LocalEntry | None) -> Reason:
 def _conclude_absences(
     plan: DirectoryPlan, entries: Sorted, held: Mapping[str, Record], known_folders: frozenset[str]
 ) -> None:
-    folders = set(entries.folders)
-    for name in held:
-        if name in entries.files:
+    folders, files = set(entries.folders), entries.files
+    for name in () if held.keys() <= files.keys() else held:
+        if name in files:
             continue
         if name in folders:
             plan.flipped_files.append(name)
@@ -273,7 +281,7 @@ def _conclude_absences(
         plan.absent.append(name)
         if name in entries.excluded:
             plan.listed += 1
-    plan.absent_folders.extend(name for name in known_folders if name not in folders and name not in entries.files)
+    plan.absent_folders.extend(name for name in known_folders if name not in folders and name not in files)
 
 
 def _find_foreign(
@@ -283,7 +291,9 @@ def _find_foreign(
     known_folders: frozenset[str],
     local: Mapping[str, LocalEntry],
 ) -> None:
-    folders = entries.folders
+    if local.keys() <= held.keys():
+        return
+    folders = set(entries.folders)
     plan.foreign.extend(
         name
         for name in local

@@ -188,7 +188,8 @@ class Scan:
             return  # a run over a part concludes nothing about absence
         for name in plan.seen_again:
             findings.seen_again(join(directory, name))
-        findings.absent(directory, plan.absent)
+        if plan.absent:
+            findings.absent(directory, plan.absent)
         for name in plan.flipped_files:
             findings.flipped(join(directory, name))
             self.left.flipped_files.add(join(directory, name))
