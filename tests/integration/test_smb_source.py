@@ -19,6 +19,7 @@ from syncd.core.model import ROOT, Fingerprint, Kind, RelPath, Wanted
 from syncd.core.reasons import Reason
 from syncd.ports import Fetched
 from syncd.sources.smb.limits import SmbLimits
+from syncd.sources.smb.reading import FileRead
 from syncd.sources.smb.source import SmbSource
 from tests.support.faultproxy import FaultProxy
 from tests.support.hostile_smb import wait_until
@@ -455,12 +456,24 @@ def test_close_from_another_thread_ends_a_waiting_fetch(server: SmbServer) -> No
     ],
     ids=str,
 )
-def test_every_kind_of_server_is_read_right(folder: Path, options: dict[str, str], encrypt: bool) -> None:
+def test_every_kind_of_server_is_read_right(
+    folder: Path, options: dict[str, str], encrypt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its replies to small files come so that they are taken at once."""
+    at_once: list[int] = []
+    take_whole = FileRead.take_whole
+
+    def counting(file: FileRead, content: memoryview) -> None:
+        at_once.append(len(content))
+        take_whole(file, content)
+
+    monkeypatch.setattr(FileRead, "take_whole", counting)
     with start_smbd(folder, options=options) as server, opened(server, encrypt=encrypt) as source:
         fill(server.root, {**SIZES, **{f"many/{number}": number * 97 for number in range(200)}})
         source.check()
         whole_tree_is_right(server, source)
         assert server.open_files() == []
+        assert len(at_once) > 150
 
 
 def test_encryption_of_one_share_only_is_kept(folder: Path) -> None:
