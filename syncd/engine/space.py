@@ -26,28 +26,31 @@ class Space:
         self._floor = floor
         self._now_ns = now_ns
         self._left = 0
-        self._looked = float("-inf")
+        self._look_at = float("-inf")
         self._lock = threading.Lock()
 
     def reserve(self, size: int) -> None:
         """Count `size` bytes as used. Raises DiskFull when they would cross the floor, old trash notwithstanding."""
         size += BLOCK
         with self._lock:
-            if size > self._left or time.monotonic() - self._looked > LOOK_EVERY_S:
-                self._look()
-            if size > self._left and self._empty_old_trash():
-                self._look()
-            if size > self._left:
-                raise DiskFull(
-                    f"no room for {size - BLOCK} bytes more: {max(self._left, 0)} bytes are free above the floor",
-                    hint="free some space or lower min_free; the next run goes on by itself",
-                )
+            if size > self._left or time.monotonic() > self._look_at:
+                self._make_sure_of(size)
             self._left -= size
+
+    def _make_sure_of(self, size: int) -> None:
+        self._look()
+        if size > self._left and self._empty_old_trash():
+            self._look()
+        if size > self._left:
+            raise DiskFull(
+                f"no room for {size - BLOCK} bytes more: {max(self._left, 0)} bytes are free above the floor",
+                hint="free some space or lower min_free; the next run goes on by itself",
+            )
 
     def _look(self) -> None:
         room = self._mirror.room()
         self._left = room.free_bytes - self._floor(room.total_bytes) - self.unwritten()
-        self._looked = time.monotonic()
+        self._look_at = time.monotonic() + LOOK_EVERY_S
 
     def _empty_old_trash(self) -> bool:
         freed = 0

@@ -85,9 +85,10 @@ class _Inbox:
     def put(self, item: Arrived, size: int) -> None:
         """Add one file of `size` bytes. Hot: for each file of a run."""
         with self._lock:
-            while len(self._items) >= self.files and not self._ended:
-                self._changed.wait()
             items = self._items
+            while len(items) >= self.files and not self._ended:
+                self._changed.wait()
+                items = self._items
             if not items:
                 self._first = time.monotonic()
                 self._changed.notify_all()

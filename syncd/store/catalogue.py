@@ -46,6 +46,7 @@ KEPT_TOMBSTONES_MS = 90 * 86_400_000
 _REMEMBERED_DIRECTORIES = 8_192
 
 _quoted = json.encoder.encode_basestring_ascii
+_NO_PATH = '""'
 
 _FINISHED = frozenset({0, 3})
 """Exit codes of a run that did all it could: done, and done but for some files."""
@@ -311,7 +312,7 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
         for seq, declared in groups:
             left = [plain for plain in json.loads(declared) if plain[0] not in closed]
             if left:
-                row = json.dumps([plain[0] for plain in left]), json.dumps(left), seq
+                row = _ids(left), json.dumps(left), seq
                 db.execute("UPDATE intents SET ids = ?, declared = ? WHERE seq = ?", row)
             else:
                 db.execute("DELETE FROM intents WHERE seq = ?", (seq,))
@@ -470,16 +471,20 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
             db.execute(f"UPDATE mirrors SET {column} = ? WHERE id = ?", (value, self.id))
 
 
-def _ids(intents: Sequence[Intent]) -> str:
-    return json.dumps([intent[0] for intent in intents])
+def _ids(intents: Sequence[Sequence[Any]]) -> str:
+    """Return the ids of a group as it is looked up by them: JSON, as ids are plain ASCII."""
+    return '["' + '", "'.join([intent[0] for intent in intents]) + '"]'
 
 
 def _plain(intent: Intent) -> str:
-    """Return an intent as JSON; several times faster than json.dumps, and this runs for every file."""
-    number, kind, path, sha256, (size, mtime_ns, ctime_ns, file_id), staged, from_path = intent
+    """Return an intent as JSON: several times faster than json.dumps, and this runs for every file.
+
+    Only paths need escapes: ids, names in staging and digests are of our own making, and plain ASCII.
+    """
+    number, kind, path, sha256, fingerprint, staged, from_path = intent
     return (
-        f"[{_quoted(number)}, {_quoted(kind)}, {_quoted(path)}, {_quoted(sha256)}, "
-        f"[{size}, {mtime_ns}, {ctime_ns}, {file_id}], {_quoted(staged)}, {_quoted(from_path)}]"
+        f'["{number}", "{kind}", {_quoted(path)}, "{sha256}", [{", ".join(map(str, fingerprint))}], '
+        f'"{staged}", {_quoted(from_path) if from_path else _NO_PATH}]'
     )
 
 

@@ -34,7 +34,8 @@ class Looker:
 
     def local(self, status: os.stat_result) -> LocalStat:
         """Return the part of a stat that makes a record verified."""
-        return LocalStat(status.st_ino if self._inodes else 0, status.st_size, status.st_mtime_ns)
+        inode = status.st_ino if self._inodes else 0
+        return tuple.__new__(LocalStat, (inode, status.st_size, status.st_mtime_ns))  # a third of what the class costs
 
     def list(self, directory: RelPath) -> dict[str, LocalEntry] | None:
         """Return what lies in one folder; None if it is not there. 100,000 files are looked at in a no-change run."""
