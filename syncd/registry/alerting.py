@@ -81,7 +81,7 @@ class MongoAlertLeases:
     ) -> dict[str, AlertLease]:
         now = _now(db)
         mine = {"host_id": self._me["host_id"], "over": False}
-        db[ALERTS].update_many(mine, {"$set": {"until": now + self._lease}})
+        db[ALERTS].update_many(mine, {"$set": {"until": now + self._lease}, "$inc": {"term": 1}})
         there = {str(each["_id"]): each for each in db[ALERTS].find().limit(LEASES_MAX)}
         held: dict[str, AlertLease] = {}
         for key in sorted(wanted, key=lambda key: (key != duty, key)):
