@@ -38,7 +38,6 @@ from syncd.sources.smb.packets import (
     NO_MESSAGE,
     PLAIN_ID,
     SIGNATURE_AT,
-    SIGNATURE_END,
     ProtocolError,
     pack_header,
     to_ns,
@@ -75,6 +74,7 @@ _CREDIT_TARGET = 8192
 _CREDIT_STEP = 256
 _FEWEST_CREDITS = 4
 _LENGTH = Struct(">I")
+_SIGNATURE = Struct("16s")
 _PAD = b"\0" * 8
 _UNSIGNED = b"\0" * 16
 
@@ -216,16 +216,18 @@ class Channel:
         message_id, signer = self._next_id, self._signer
         more = _CREDIT_STEP if self.most_credits < _CREDIT_TARGET else 0
         opening, rest = self._packer.pack(path.encode("utf-16-le"), as_listed[0], charge, more, message_id)
-        if signer is not None:
-            read_id, reading, closing = message_id + 1, rest[:CLOSE_AT], rest[CLOSE_AT:]
-            parts = (
-                opening[:SIGNATURE_AT], signer(opening, message_id), opening[SIGNATURE_END:],
-                reading[:SIGNATURE_AT], signer(reading, read_id), reading[SIGNATURE_END:],
-                closing[:SIGNATURE_AT], signer(closing, read_id + charge), closing[SIGNATURE_END:],
-            )  # fmt: skip
-            self._put(b"".join(parts))
-        else:
+        if signer is None:
             self._put(opening + rest)
+        else:
+            out, read_id = self._out, message_id + 1
+            out += _LENGTH.pack(len(opening) + len(rest))
+            at = len(out) + SIGNATURE_AT
+            out += opening
+            out += rest
+            _SIGNATURE.pack_into(out, at, signer(opening, message_id))
+            at += len(opening)
+            _SIGNATURE.pack_into(out, at, signer(rest[:CLOSE_AT], read_id))
+            _SIGNATURE.pack_into(out, at + CLOSE_AT, signer(rest[CLOSE_AT:], read_id + charge))
         self._wholes[message_id] = (file, as_listed, charge, time.monotonic(), self._frames.received)
         self._charge(charge + 2)
 

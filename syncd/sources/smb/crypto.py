@@ -20,7 +20,6 @@ from syncd.sources.smb.packets import (
     DIALECT_311,
     SEALED_ID,
     SIGNATURE_AT,
-    SIGNATURE_END,
     TRANSFORM_SIZE,
     ProtocolError,
 )
@@ -34,6 +33,7 @@ Buffer = bytes | bytearray | memoryview
 _FROM_US = b"\0\0\0\0"
 _FROM_SERVER = b"\1\0\0\0"
 _ZEROS = b"\0" * 16
+_SIGNATURE = Struct("16s")
 
 
 Signer = Callable[[Buffer, int], bytes]
@@ -51,11 +51,11 @@ def make_signer(dialect: int, algorithm: int | None, key: bytes) -> Signer:
 def make_verifier(dialect: int, algorithm: int | None, key: bytes) -> Verifier:
     """Return what checks the server's signatures; arguments as make_signer()."""
     mac = _macs(dialect, algorithm, key)[1]
-    equal = hmac.compare_digest
+    equal, claim, clear = hmac.compare_digest, _SIGNATURE.unpack_from, _SIGNATURE.pack_into
 
     def verify(message: memoryview, message_id: int) -> bool:
-        claimed = bytes(message[SIGNATURE_AT:SIGNATURE_END])
-        message[SIGNATURE_AT:SIGNATURE_END] = _ZEROS
+        (claimed,) = claim(message, SIGNATURE_AT)
+        clear(message, SIGNATURE_AT, _ZEROS)
         return equal(mac(message, message_id), claimed)
 
     return verify

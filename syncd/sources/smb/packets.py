@@ -42,7 +42,7 @@ ALL_INFORMATION = 0x12
 HEADER_SIZE = 64
 TRANSFORM_SIZE = 52
 CREDIT_UNIT = 65536
-SIGNATURE_AT, SIGNATURE_END = 48, 64
+SIGNATURE_AT = 48
 PLAIN_ID, SEALED_ID, SMB1_ID = b"\xfeSMB", b"\xfdSMB", b"\xffSMB"
 
 # --- time ([MS-DTYP] 2.3.3) ------------------------------------------------------------------------------------------
