@@ -69,9 +69,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="status, doctor, logs: how long a host may take"
     )
+    # argparse by itself takes no host behind an option: syncd remote logs -f HOST
+    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    _refuse_idle_options(args)
     remotes = _chosen(args, settings)
     match args.action:
         case "logs":
@@ -168,6 +171,24 @@ def _ask(remotes: Sequence[RemoteSettings], action: _Action) -> list[Outcome[Ans
     from syncd.remote.running import Host
 
     return ask([Host(remote) for remote in remotes], action.work, action.within_s + 2 * SETUP_S)
+
+
+_FOR = {
+    "service": ("logs", "restart"),
+    "follow": ("logs",),
+    "mirror": ("approve",),
+    "yes": ("approve",),
+    "wheel": ("update",),
+    "image": ("update",),
+    "timeout": ("status", "doctor", "logs"),
+}
+
+
+def _refuse_idle_options(args: argparse.Namespace) -> None:
+    """An option without effect is a mistake: somebody meant something by it."""
+    for option, actions in _FOR.items():
+        if getattr(args, option) and args.action not in actions:
+            raise ConfigError(f"--{option} is for {' and '.join(actions)}, not for {args.action}")
 
 
 # --- what the arguments mean -----------------------------------------------------------------------------------------

@@ -98,8 +98,13 @@ def status_remarks(status: Mapping[str, Any]) -> list[str]:
         if mirror.get("hint"):
             lines.append(f"next, there: {mirror['hint']}")
     lines += [str(problem) for problem in _list(status.get("problems"))]
-    for hop in _list(status.get("hops")):
-        state = _table(hop).get("state", "off")
+    for worker in map(_table, _list(status.get("workers"))):
+        if worker.get("state") in ("gone", "lost"):
+            lines.append(
+                f"worker {worker.get('id')} is {worker['state']}, last heard of {worker.get('last_heartbeat')}"
+            )
+    for hop in map(_table, _list(status.get("hops"))):
+        state = hop.get("state", "off")
         if state not in ("ok", "off", "unknown"):
             lines.append(f"{hop.get('name')} {str(state).upper()} {hop.get('detail') or ''}".rstrip())
     return lines

@@ -11,8 +11,12 @@ from collections.abc import Sequence
 
 from syncd.config import RemoteSettings
 
+MARK = "--- syncd remote ---"
+"""What every line prints first: what the login's own shell says before it (a greeting in .bashrc) is not our answer."""
+
 # A login without a terminal has a short PATH (a Mac's has no docker), and not always the way to the user's systemd.
 _PRELUDE = (
+    f"echo '{MARK}'\n"
     'PATH="$HOME/.local/bin:$PATH:/usr/local/bin:/opt/homebrew/bin"; export PATH\n'
     ': "${XDG_RUNTIME_DIR:=/run/user/$(id -u)}"; export XDG_RUNTIME_DIR\n'
 )

@@ -201,7 +201,7 @@ def _log_in(remote: RemoteSettings, transport: paramiko.Transport, key: paramiko
         if key is not None:
             missing = transport.auth_publickey(remote.user, key)
         else:
-            missing = transport.auth_password(remote.user, secret, fallback=False)
+            missing = transport.auth_password(remote.user, secret)  # where a host only asks, it answers that
     except paramiko.AuthenticationException as error:
         if not transport.is_active() or time.monotonic() - started >= transport.auth_timeout:
             raise HostUnreachable(f"{remote.address} did not answer the login: {error}") from error

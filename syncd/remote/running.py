@@ -12,6 +12,7 @@ import paramiko
 
 from syncd.config import RemoteSettings
 from syncd.remote.answers import Ran
+from syncd.remote.commands import MARK
 from syncd.remote.connecting import SETUP_S, connect, ended_by, left_s, translated
 from syncd.remote.errors import RemoteError
 
@@ -63,7 +64,8 @@ class Host:
     ) -> tuple[int | None, str]:
         """Run a command line and hand on what it says as it comes; return (exit code, the end of its stderr).
 
-        timeout_s None: for as long as it runs. Raises: as run(), and what `each` raises.
+        timeout_s None: for as long as it runs. What comes before commands.MARK is left out; where that never comes it
+        counts as stderr. Raises: as run(), and what `each` raises.
         """
         transport = self._connected()
         deadline = time.monotonic() + (SETUP_S if timeout_s is None else timeout_s)
@@ -102,14 +104,14 @@ class Host:
         return self._transport is not None and self._transport.is_active()
 
     def _read(self, channel: paramiko.Channel, each: Callable[[bytes], None]) -> tuple[int | None, str]:
-        complaints = _Tail(channel)
+        complaints, marked = _Tail(channel), _Marked(each)
         while piece := channel.recv(_PIECE):
-            each(piece)
+            marked.add(piece)
         code = channel.recv_exit_status()
         if code == -1 and not self._is_up():
             raise EOFError("it was lost before the command ended")
         channel.close()
-        return (None if code == -1 else code), complaints.text()
+        return (None if code == -1 else code), complaints.text() + marked.unmarked
 
 
 class Conversation:
@@ -124,7 +126,9 @@ class Conversation:
 
     @property
     def said(self) -> str:
-        return self._raw.decode("utf-8", "replace").replace("\r\n", "\n")
+        text = self._raw.decode("utf-8", "replace").replace("\r\n", "\n")
+        _, mark, after = text.partition(f"{MARK}\n")
+        return after if mark else text
 
     def listen(self, prompt: str) -> None:
         """Read on until the command asks or ends."""
@@ -147,6 +151,30 @@ class Conversation:
                 raise EOFError("it was lost before the command ended")
             later = self._raw[heard:].decode("utf-8", "replace").replace("\r\n", "\n")
             return Ran(None if code == -1 else code, later, self.said)
+
+
+class _Marked:
+    """Hands on what comes after the mark."""
+
+    def __init__(self, each: Callable[[bytes], None]) -> None:
+        self._each = each
+        self._begun = False
+        self._before = b""
+
+    @property
+    def unmarked(self) -> str:
+        """What was said without a mark."""
+        return "" if self._begun else self._before.decode("utf-8", "replace")
+
+    def add(self, piece: bytes) -> None:
+        if self._begun:
+            self._each(piece)
+            return
+        before, mark, after = (self._before + piece).partition(f"{MARK}\n".encode())
+        self._begun = bool(mark)
+        self._before = before[-ERR_BYTES:]
+        if after:
+            self._each(after)
 
 
 class _Tail:

@@ -137,7 +137,10 @@ head -n 2 "$found"
 _RECEIVE = """umask 077; mkdir -p {shelf} && rm -f {shelf}/*.whl && cat >{shelf}/{name} || exit
 exec {python} -I -c {sum} {shelf}/{name}
 """
-_KEEP = """rm -rf {shelf}/part && cp -RPp {prefix} {shelf}/part &&
+_KEEP = """if [ ! -w {prefix} ] || [ ! -w "$(dirname {prefix})" ]; then
+  echo {prefix}" and the folder it lies in cannot both be written, so it could not be put back" >&2; exit 3
+fi
+rm -rf {shelf}/part && cp -RPp {prefix} {shelf}/part &&
 rm -rf {shelf}/before && mv {shelf}/part {shelf}/before
 """
 _INSTALL = """log={shelf}/log

@@ -60,6 +60,9 @@ def far(tmp_path: Path) -> Iterator[Far]:
         for number in range(FILES):
             (share / f"page {number} .txt").write_text(f"{number}")
         host.syncd.add_mirror("Bhushanji", f"file://{share}", home / "data", extra='settle = "0s"')
+        (home / ".bashrc").write_text(
+            "echo Welcome; echo '{\"mirrors\": []}'\n"
+        )  # a login that says more than it should
         put_syncd(home / ".local" / "bin" / "syncd")
         put_program(home, "systemctl", SYSTEMCTL)
         put_program(home, "journalctl", JOURNALCTL)
@@ -159,7 +162,7 @@ def test_what_is_held_back_is_let_through_without_asking(desk: Desk, far: Far) -
 def test_the_last_lines_of_a_log_have_their_host_in_front(desk: Desk, far: Far) -> None:
     (far.home / "syncd.log").write_text("one\ntwo\x1b[31m\nthree\tx\n")
     (far.home / "other.log").write_text("else\n")
-    done = desk("remote", "logs", "far", "-n", "2")
+    done = desk("remote", "logs", "-n", "2", "far")
     assert (done.code, done.out) == (0, "far | two\\x1b[31m\nfar | three   x\n")
     done = desk("remote", "logs", "far", "-n", "1", "--service", "other", "--json")
     assert done.json["hosts"][0]["answer"]["lines"] == ["else"]
@@ -228,10 +231,22 @@ def test_no_secret_is_in_any_command_line_or_answer(desk: Desk, far: Far, tmp_pa
     assert json.dumps(secret) not in far.server.log
 
 
-def test_what_cannot_be_meant_is_said_before_anybody_is_asked(desk: Desk, far: Far) -> None:
-    assert "did you mean" in desk("remote", "status", "fr").err
-    for words in (["status"], ["status", "--all", "far"], ["update", "far"], ["update", "far", "--image", "-x"]):
-        assert desk("remote", *words).code == 2, words
-    assert desk("remote", "logs", "far", "--service", "x y").code == 2
-    assert desk("remote", "approve", "far", "--json").code == 2
+def test_what_cannot_be_meant_is_said_before_anybody_is_asked(
+    desk: Desk, far: Far, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in (
+        ("status fr", 'did you mean "far"?'),
+        ("status", "which host?"),
+        ("status --all far", "--all means every host"),
+        ("update far", "--wheel FILE"),
+        ("update --image -x far", "expected one argument"),
+        ("stats far", "invalid choice"),
+        ("update far --image x;y", "not the name of an image"),
+        ("logs far --service x/y", "is not the name of a service"),
+        ("logs -n -1 far", "-1 is not a number of lines"),
+        ("restart far --mirror B", "--mirror is for approve"),
+        ("approve far --json", "--json cannot"),
+    ):
+        assert main.main(["-c", str(desk.config), "remote", *words.split()]) == 2, words
+        assert said in capsys.readouterr().err
     assert "Accepted" not in far.server.log

@@ -141,6 +141,7 @@ def test_an_image_is_put_in_and_one_that_does_not_work_is_taken_out_again(desk: 
         make_wheel(project / "wheels", version).rename(project / "wheels" / version)
     put_program(far.root, "docker", DOCKER.format(python=sys.executable))
     (far.root / "running").touch()
+    (far.root / ".bashrc").write_text("echo Welcome\n")
     env = project / ".env"
     env.write_text("SERVER=x\nSYNCD_IMAGE=syncd:9.1\n")
     env.chmod(0o640)

@@ -69,7 +69,7 @@ class Desk:
         with self._syncd.config.open("a") as file:
             file.write(f"[hosts.{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in table.items()))
 
-    def __call__(self, *words: str, timeout_s: float = 60) -> Done:
+    def __call__(self, *words: str, timeout_s: float = 100) -> Done:
         return self._syncd(*words, timeout_s=timeout_s)
 
 

@@ -17,7 +17,8 @@ from syncd.config import Address, RemoteSettings
 from syncd.core.errors import ConfigError
 from syncd.remote import answers, commands, updating
 from syncd.remote.answers import Ran
-from syncd.remote.errors import SEVERITY, HostUnfit, RemoteError, worst
+from syncd.remote.errors import SEVERITY, HostUnfit, HostUnreachable, RemoteError, worst
+from syncd.remote.running import Host, _Marked
 from syncd.remote.verbs import Lines
 
 ODD = "a b'c\"d$(touch pwned)`;&"
@@ -66,7 +67,7 @@ def test_a_program_is_named_by_its_path_below_the_home_there(shell: Shell) -> No
     folder = shell.home / "an app"
     folder.mkdir()
     (folder / "syncd").symlink_to("/bin/echo")
-    assert shell.run(commands.syncd(remote(command="~/an app/syncd"), "status")).stdout == "status\n"
+    assert shell.run(commands.syncd(remote(command="~/an app/syncd"), "status")).stdout == f"{commands.MARK}\nstatus\n"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,7 @@ def test_what_is_followed_ends_when_we_hang_up(shell: Shell) -> None:
     with subprocess.Popen(["sh", "-c", line], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        assert process.stdout.readline() == f"{commands.MARK}\n".encode()
         assert process.stdout.readline() == b"two\n"
         process.stdin.close()
         assert process.stdout.read() == b""
@@ -157,7 +159,7 @@ STATUS = {
         },
         {"name": "n", "state": "ok", "files": 0, "bytes": 0, "last_success": None, "pending": {}},
     ],
-    "workers": [{"state": "idle"}, {"state": "gone"}],
+    "workers": [{"state": "idle"}, {"id": "one-2", "state": "gone", "last_heartbeat": "2026-01-02T11:00:00Z"}],
     "hops": [{"name": "nsqd", "state": "down", "detail": "refused"}, {"name": "mongodb", "state": "ok"}],
 }
 
@@ -171,6 +173,7 @@ def test_each_mirror_of_a_host_is_a_row() -> None:
     assert answers.status_remarks(STATUS) == [
         "B: 9 files gone",
         "next, there: syncd approve --mirror B",
+        "worker one-2 is gone, last heard of 2026-01-02T11:00:00Z",
         "nsqd DOWN refused",
     ]
 
@@ -291,3 +294,90 @@ def test_only_new_failures_count_against_an_update() -> None:
     assert json.dumps(answers.error_json(updating.WentBack("m", hint="h"))) == (
         '{"kind": "went_back", "message": "m", "hint": "h"}'
     )
+
+
+class Played:
+    """An update whose steps fail as they are told to; writes down what is done."""
+
+    def __init__(self, **fails: RemoteError) -> None:
+        self.fails = fails
+        self.done: list[str] = []
+        self.version = "1"
+
+    def step(self, name: str) -> None:
+        self.done.append(name)
+        if name in self.fails:
+            raise self.fails[name]
+
+    def prepare(self, _host: Host) -> None:
+        self.step("prepare")
+
+    def put_in(self, _host: Host) -> None:
+        self.version = "2"
+        self.step("put_in")
+
+    def back(self, _host: Host) -> None:
+        self.step("back")
+        self.version = "1"
+
+
+def play(monkeypatch: pytest.MonkeyPatch, played: Played, checks: list[list[str]], *, runs: bool = True) -> Any:
+    looks = iter([{"checks": [{"name": name, "status": "fail"} for name in failing]} for failing in checks])
+    monkeypatch.setattr("syncd.remote.verbs.examined", lambda _host: next(looks))
+    monkeypatch.setattr("syncd.remote.verbs.daemon_of", lambda _host: {"pid": 1} if runs else None)
+    monkeypatch.setattr("syncd.remote.verbs.restart", lambda _host, _names: played.step("restart"))
+    monkeypatch.setattr(updating, "version", lambda _host: played.version)
+    return updating.update(Host(remote()), played)
+
+
+def test_an_update_that_works_is_restarted_and_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played()
+    answer = play(monkeypatch, played, [["old trouble"], ["old trouble"]])
+    assert answer.told == {"before": "1", "now": "2", "daemon": True}
+    assert played.done == ["prepare", "put_in", "restart"]
+    played = Played()
+    assert play(monkeypatch, played, [[], []], runs=False).rows == [["one", "1", "2", "not running, as before"]]
+    assert played.done == ["prepare", "put_in"]
+
+
+def test_nothing_is_put_back_that_was_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(prepare=HostUnfit("no environment"))
+    with pytest.raises(HostUnfit):
+        play(monkeypatch, played, [[]])
+    assert played.done == ["prepare"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "checks"),
+    [
+        ({"put_in": HostUnreachable("lost")}, [[]]),
+        ({}, [["old"], ["old", "new"]]),
+    ],
+)
+def test_an_update_that_fails_is_undone(
+    monkeypatch: pytest.MonkeyPatch, fails: dict[str, RemoteError], checks: list[list[str]]
+) -> None:
+    played = Played(**fails)
+    with pytest.raises(updating.WentBack, match="went back to 1: ") as caught:
+        play(monkeypatch, played, checks)
+    assert caught.value.exit_code == 3
+    assert played.done[-2:] == ["back", "restart"]
+    assert played.version == "1"
+
+
+def test_what_cannot_be_undone_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(put_in=RemoteError("no space"), back=HostUnreachable("lost"))
+    with pytest.raises(RemoteError, match=r"failed \(no space\), and going back to 1 failed too: lost") as caught:
+        play(monkeypatch, played, [[]])
+    assert caught.value.kind == "failed"
+
+
+def test_what_the_login_s_shell_says_is_no_answer() -> None:
+    said: list[bytes] = []
+    marked = _Marked(said.append)
+    for piece in (b"Welcome!\n--- syncd", b" remote ---\n{}", b"\nmore"):
+        marked.add(piece)
+    assert (b"".join(said), marked.unmarked) == (b"{}\nmore", "")
+    marked = _Marked(said.append)
+    marked.add(b"This account is not available.\n")
+    assert marked.unmarked == "This account is not available.\n"
