@@ -22,10 +22,12 @@ from syncd.client.errors import ApiUnreachable
 
 HEAD_MAX = 64 << 10
 ANSWER_MAX = 64 << 20
-KEPT_MAX = 8
+KEPT_MAX = 32
+"""As many threads as a worker has."""
 _PIECE = 64 << 10
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+_in_json = json.JSONEncoder(separators=(",", ":")).encode
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -75,7 +77,7 @@ class Channel:
             connection.close()
 
     def _request(self, method: str, target: str, body: object) -> bytes:
-        payload = b"" if body is None else json.dumps(body, separators=(",", ":")).encode("ascii")
+        payload = b"" if body is None else _in_json(body).encode("ascii")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._address.authority}"]
         lines += [f"{name}: {value}" for name, value in self._address.headers().items()]
         if body is not None:

@@ -100,7 +100,8 @@ class Leases:
         self._pins = Pins(mirrors, monotonic)
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
-        self._coming: Counter[tuple[str, RelPath]] = Counter()
+        self._of_path: Counter[tuple[str, RelPath]] = Counter()  # out, or about to be given out
+        self._coming = 0
         self._take_over(store.load())
 
     def _take_over(self, kept: Sequence[KeptLease]) -> None:
@@ -112,7 +113,7 @@ class Leases:
             if self._boot and lease.boot == self._boot:
                 deadline = self._monotonic() + lease.ttl_s
                 pin = self._pins.adopt(lease)
-                self._held[lease.lease_id] = _Held(lease.lease_id, pin, lease.generation, lease.ttl_s, deadline)
+                self._put(_Held(lease.lease_id, pin, lease.generation, lease.ttl_s, deadline))
 
     # -- for workers
 
@@ -243,20 +244,37 @@ class Leases:
         """Count a lease that is about to be given out. Raises LeaseRefused."""
         place = mirror, path
         with self._lock:
-            of_path = self._coming[place] + sum(1 for held in self._held.values() if held.place == place)
+            of_path = self._of_path[place]
             if of_path >= MAX_OF_ONE_PATH:
                 raise _too_many(f"{server_path(mirror, path)} has {of_path} leases, the most that one file may have")
-            count = len(self._held) + self._coming.total()
+            count = len(self._held) + self._coming
             if count >= MAX_LEASES:
                 raise _too_many(f"there are {count} leases, the most that this daemon keeps")
-            self._coming[place] += 1
+            self._coming += 1
+            self._of_path[place] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._coming[place] -= 1
-                if not self._coming[place]:
-                    del self._coming[place]
+                self._coming -= 1
+                self._one_less(place)
+
+    def _one_less(self, place: tuple[str, RelPath]) -> None:
+        self._of_path[place] -= 1
+        if not self._of_path[place]:
+            del self._of_path[place]
+
+    def _put(self, held: _Held) -> None:
+        """Count a lease among those that are out; under the lock."""
+        self._held[held.lease_id] = held
+        self._of_path[held.place] += 1
+
+    def _take_out(self, held: _Held) -> bool:
+        """Count it no more; False when it was not out. Under the lock."""
+        if self._held.pop(held.lease_id, None) is None:
+            return False
+        self._one_less(held.place)
+        return True
 
     def _given_out(self, mirror: LeasedMirror, pin: Pin, generation: int, ttl_s: float) -> Lease:
         """Journal a lease, then hand it out; its pin is let go of where that fails."""
@@ -280,7 +298,7 @@ class Leases:
             raise
         held = _Held(kept.lease_id, pin, generation, ttl_s, self._monotonic() + ttl_s)
         with self._lock:
-            self._held[kept.lease_id] = held
+            self._put(held)
         return self._told(held, mirror)
 
     def _told(self, held: _Held, mirror: LeasedMirror) -> Lease:
@@ -308,14 +326,15 @@ class Leases:
         """
         with self._lock:
             ended = [held for held in ending if over_at is None or held.deadline <= over_at]
-            ended = [held for held in ended if self._held.pop(held.lease_id, None) is not None]
+            ended = [held for held in ended if self._take_out(held)]
         if not ended:
             return 0
         try:
             self._store.remove([held.lease_id for held in ended])
         except BaseException:
             with self._lock:
-                self._held.update((held.lease_id, held) for held in ended)
+                for held in ended:
+                    self._put(held)
             raise
         self._pins.let_go([held.pin for held in ended])
         return len(ended)

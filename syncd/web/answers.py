@@ -18,6 +18,7 @@ from syncd.core.reasons import Reason
 from syncd.web.guard import Refusal
 
 JSON = "application/json"
+_in_json = json.JSONEncoder(separators=(",", ":")).encode
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -93,8 +94,8 @@ def wrong(message: str, hint: str = "") -> Refused:
 
 def in_json(value: Mapping[str, Any], status: int = 200, headers: Headers = ()) -> Answer:
     """Return an object as JSON in ASCII, so that a path with half a surrogate pair passes too."""
-    body = json.dumps(value, separators=(",", ":")).encode("ascii")
-    return Answer(status, body + b"\n", headers=API_HEADERS + headers)
+    body = _in_json(value).encode("ascii")
+    return Answer(status, body + b"\n", headers=API_HEADERS + headers if headers else API_HEADERS)
 
 
 def refused(refusal: Refusal) -> Answer:

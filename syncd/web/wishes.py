@@ -115,7 +115,7 @@ def from_body(body: bytes) -> Wishes:
     if not body.strip():
         return Wishes({})
     try:
-        value = json.loads(body, parse_constant=_no_constant)
+        value = _read_json(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError as error:
         raise wrong("the body is nested too deeply") from error
     except ValueError as error:  # bad JSON, bad UTF-8, a number of too many digits
@@ -203,3 +203,6 @@ def _is_between(value: float, low: float, high: float) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number in JSON")
+
+
+_read_json = json.JSONDecoder(parse_constant=_no_constant).decode

@@ -15,6 +15,7 @@ from typing import Any
 MESSAGE_MAX = 64 << 20
 _HEAD = struct.Struct(">I")
 _READ_BYTES = 1 << 18
+_in_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":")).encode
 
 Message = dict[str, Any]
 
@@ -25,8 +26,7 @@ class MessageTooLarge(ValueError):
 
 def write(descriptor: int, message: Message) -> None:
     """Write a message; blocks until it is taken. Raises: OSError, MessageTooLarge, ValueError (no JSON)."""
-    text = json.dumps(message, ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":"))
-    body = text.encode("utf-8", "surrogatepass")  # a path may have bytes that are no UTF-8
+    body = _in_json(message).encode("utf-8", "surrogatepass")  # a path may have bytes that are no UTF-8
     if len(body) > MESSAGE_MAX:
         raise MessageTooLarge(f"a message of {len(body)} bytes")
     rest = memoryview(_HEAD.pack(len(body)) + body)

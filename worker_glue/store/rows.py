@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from worker_glue.errors import StoreFailed
@@ -39,8 +40,9 @@ class Settled(NamedTuple):
     text_kept: bool
 
 
+@lru_cache(256)
 def pack_key(key: TaskKey) -> str:
-    """Return what tasks are told apart by."""
+    """Return what tasks are told apart by; asked for at each step of a task."""
     return json.dumps(list(key))
 
 
