@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from syncd.alerts.queue import look
+from syncd.alerts.rules import Queue
 from tests.support.daemon import Daemon, Host, fill
+from tests.support.ferretdb import start_ferretdb
+from tests.support.nsqd import start_nsqd
 from tests.support.smbd import free_port
 from tests.support.webhook import WebhookServer, start_webhook
 
 OFTEN = 'every = "1h"\nsettle = "0.01s"\n'
 QUICK = 'every = "1s"\nhold = "1s"\nfailing_after = "1s"\n'
-LOOKS_S = 2.5
+JOB = "3f0c8b1e-6f0a-4a52-9d55-0c1de4a1a3a7"
+TASKS, WORKERS = "bulk_ocr_file_tasks", "bulk_ocr_workers"
+LOOKS_S = 2.0
 """Time for several looks: what would be told twice would have been by then."""
 
 
@@ -77,7 +83,7 @@ def test_a_webhook_that_stalls_or_fails_holds_nothing_up_and_is_told_in_the_end(
     host: Host, hook: WebhookServer, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
-    hook.status, hook.slow_s = 500, 60.0
+    hook.status, hook.slow_s = 500, 3.0
     told_by(host, hook.url, f'command = ["/bin/sh", "-c", "cat >> {seen}; echo >> {seen}"]')
     with host.daemon() as daemon:
         daemon.until_ok()
@@ -114,6 +120,37 @@ def test_a_reload_tells_nothing_twice_and_a_new_receiver_takes_over(host: Host, 
         host.write()
         daemon.until_logged("event=config.reloaded", since)
         assert host("alerts", "list").code == 2
+
+
+def test_a_job_that_is_stuck_is_told_with_the_state_of_its_queue(
+    host: Host, hook: WebhookServer, tmp_path: Path
+) -> None:
+    with start_ferretdb(tmp_path / "mongo") as mongo, start_nsqd(tmp_path / "nsq") as nsqd:
+        nsqd.make_channel(TASKS, WORKERS)
+        uri = tmp_path / "uri"
+        uri.write_text(mongo.uri())
+        uri.chmod(0o600)
+        with mongo.client() as db:
+            db.bulk_jobs.insert_one(
+                {"job_id": JOB, "status": "processing", "published_count": 30, "consumed_count": 12}
+            )
+        told_by(host, hook.url, f'stuck_after = "1s"\nnsqd_http_addresses = ["127.0.0.1:{nsqd.http_port}"]')
+        host.tables += f'[mongo]\nuri_file = "{uri}"\n'
+        host.write()
+        with host.daemon() as daemon:
+            daemon.until(lambda: hook.accepted, "it is told")
+            (alert,) = [alert for notice in hook.accepted for alert in notice["begun"] if alert["rule"] == "job"]
+            assert "12 of 30 tasks are done, and the queue is empty" in alert["text"]
+            assert alert["remedy"] == f"worker-glue job {JOB} --requeue"
+            with mongo.client() as db:
+                db.bulk_jobs.update_one({"job_id": JOB}, {"$set": {"consumed_count": 30, "status": "completed"}})
+            daemon.until(lambda: hook.told("ended"), "its end is told")
+            assert hook.told("begun") == hook.told("ended") == [f"job {JOB}"]
+        nsqd.publish(TASKS, b"one", b"two")
+        address = f"127.0.0.1:{nsqd.http_port}"
+        assert look([address], TASKS, WORKERS) == Queue(2, 0)
+        assert look([address, f"127.0.0.1:{free_port()}"], TASKS, WORKERS) is None, "one nsqd is not known"
+        assert look([], TASKS, WORKERS) is None
 
 
 def test_alerts_test_says_of_each_channel_what_happened(host: Host, hook: WebhookServer, tmp_path: Path) -> None:
