@@ -14,6 +14,9 @@ from syncd.config import RemoteSettings
 MARK = "--- syncd remote ---"
 """What every line prints first: what the login's own shell says before it (a greeting in .bashrc) is not our answer."""
 
+NO_FOLDER = 126
+"""The exit code where the compose project's folder is not there: as sh(1) has it for what cannot be started."""
+
 # A login without a terminal has a short PATH (a Mac's has no docker), and not always the way to the user's systemd.
 _PRELUDE = (
     f"echo '{MARK}'\n"
@@ -106,4 +109,5 @@ def in_project(remote: RemoteSettings, text: str) -> str:
 
 
 def _cd(remote: RemoteSettings) -> str:
-    return f"cd {word(remote.compose_dir)} || exit 2\n"
+    folder = word(remote.compose_dir)
+    return f"cd {folder} 2>/dev/null || {{ echo 'there is no folder' {folder} >&2; exit {NO_FOLDER}; }}\n"

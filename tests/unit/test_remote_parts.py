@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import zipfile
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from syncd.cli.main import load_verb
+from syncd.cli.remote import _refuse_idle_options
 from syncd.config import Address, RemoteSettings
 from syncd.core.errors import ConfigError
 from syncd.remote import answers, commands, updating
@@ -88,8 +91,10 @@ def test_a_compose_project_is_asked_in_its_folder(shell: Shell, terminal: bool, 
 def test_a_project_that_is_not_there_is_an_error_of_the_configuration(shell: Shell) -> None:
     host = remote(kind="compose", compose_dir="~/none")
     done = shell.run(commands.restart(host, []))
-    assert done.returncode == 2
-    assert answers.failed(host, Ran(done.returncode, done.stdout, done.stderr)).exit_code == 2
+    error = answers.failed(host, Ran(done.returncode, done.stdout, done.stderr))
+    assert (error.exit_code, error.kind) == (2, "unfit")
+    assert f"there is no folder {shell.home}/none" in error.message
+    assert "compose_dir" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -381,3 +386,12 @@ def test_what_the_login_s_shell_says_is_no_answer() -> None:
     marked = _Marked(said.append)
     marked.add(b"This account is not available.\n")
     assert marked.unmarked == "This account is not available.\n"
+
+
+def test_every_command_of_the_document_can_be_typed() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "remote.md").read_text(encoding="utf-8")
+    typed = re.findall(r"`syncd (remote \S[^`]*)`", text)
+    assert len(typed) > 8
+    for line in typed:
+        args = load_verb("remote")[0].parse_args(shlex.split(line)[1:])
+        _refuse_idle_options(args)
