@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, human_duration, printable
+from syncd.core.named import NamedTuple
 
 if TYPE_CHECKING:
     from syncd.app.runs import ProgressTo, RunResult

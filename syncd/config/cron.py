@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import tzinfo
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from syncd.config.values import shown
+from syncd.core.named import NamedTuple
 
 if TYPE_CHECKING:
     from apscheduler.triggers.base import BaseTrigger

@@ -9,11 +9,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from syncd.config import values
 from syncd.config.cron import cron
 from syncd.config.urls import SourceUrl, source_url
+from syncd.core.named import NamedTuple
 
 REQUIRED: object = object()
 DAY_S = 86400.0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from pathlib import Path
-from typing import NamedTuple
 
 from syncd.config.cron import Cron
 from syncd.config.secrets import Secret
 from syncd.config.urls import SourceUrl
 from syncd.config.values import Address, Hours, MinFree, Rate
+from syncd.core.named import NamedTuple
 
 
 class HostSettings(NamedTuple):

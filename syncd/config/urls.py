@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from syncd.config.values import shown
+from syncd.core.named import NamedTuple
 
 DEFAULT_PORTS = {"smb": 445, "sftp": 22}
 

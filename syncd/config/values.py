@@ -7,7 +7,8 @@ front. Durations come back in seconds, sizes in bytes, rates in bytes a second.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from syncd.core.named import NamedTuple
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 

@@ -9,7 +9,7 @@ The rules are these (each refusal leaves what it is about untouched; new files a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from syncd.core.named import NamedTuple
 
 FEW = 10
 

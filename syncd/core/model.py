@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, NewType
+from typing import NewType
 
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 
 RelPath = NewType("RelPath", str)
@@ -195,3 +196,22 @@ class Unheld(NamedTuple):
     mtime_ns: int = 0
     attempts: int = 0
     since: str = ""
+
+
+class Look(NamedTuple):
+    """What is known of one path in one mirror, as of the last complete look at its source.
+
+    listed_at: when that look began ("" = never). unheld: listed, and not held or not as listed. held_back: listed with
+    other bytes, which the guard holds back until a person decides. folder: it is one.
+    """
+
+    listed_at: str = ""
+    record: Record | None = None
+    unheld: Unheld | None = None
+    held_back: bool = False
+    folder: bool = False
+
+    @property
+    def file(self) -> bool:
+        """Whether a file of this path is held or was listed."""
+        return self.record is not None or (self.unheld is not None and not self.folder)

@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from syncd.core import paths
 from syncd.core.filters import Filters
 from syncd.core.model import Entry, Kind, Listing, LocalEntry, Record, RelPath
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 
 _DEEP = paths.MAX_PATH_BYTES // 4 - paths.MAX_NAME_BYTES // 4 - 1

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from syncd.core import paths
-from syncd.core.model import LocalStat, Record, RelPath, Unheld
+from syncd.core.model import LocalStat, RelPath, Unheld
+from syncd.core.model import Look as Look  # it belongs to what decide() and judge() take
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason, hint_for
 from syncd.core.spelling import Reading, Readings, SpellingTable, malformed, variants
 from syncd.core.wire import server_path
@@ -103,25 +105,6 @@ class Resolution(NamedTuple):
 
 
 # --- the decision ----------------------------------------------------------------------------------------------------
-
-
-class Look(NamedTuple):
-    """What is known of one path in one mirror, as of the last complete look at its source.
-
-    listed_at: when that look began ("" = never). unheld: listed, and not held or not as listed. held_back: listed with
-    other bytes, which the guard holds back until a person decides. folder: it is one.
-    """
-
-    listed_at: str = ""
-    record: Record | None = None
-    unheld: Unheld | None = None
-    held_back: bool = False
-    folder: bool = False
-
-    @property
-    def file(self) -> bool:
-        """Whether a file of this path is held or was listed."""
-        return self.record is not None or (self.unheld is not None and not self.folder)
 
 
 class Asked(Protocol):

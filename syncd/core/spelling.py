@@ -11,10 +11,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from syncd.core.model import RelPath
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 
 MAX_SPELLED = 16_384

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import RelPath
+from syncd.core.named import NamedTuple
 from syncd.core.planner import Action
 from syncd.core.reasons import Reason, hint_for
 

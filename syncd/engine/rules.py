@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 from syncd.core.filters import Filters
 from syncd.core.guard import Caps
 from syncd.core.model import RelPath
+from syncd.core.named import NamedTuple
 
 HINT_SETTLE_S = 0.5
 """After a hint a file counts as settled sooner (RULES section 1)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from syncd.core.named import NamedTuple
 
 
 class AlertLease(NamedTuple):

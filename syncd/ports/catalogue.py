@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from syncd.core.model import (
     Fact,
@@ -15,6 +15,7 @@ from syncd.core.model import (
     RelPath,
     Unheld,
 )
+from syncd.core.named import NamedTuple
 
 
 class HeldDirectory(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from syncd.core.model import (
     LocalEntry,
@@ -11,6 +11,7 @@ from syncd.core.model import (
     Partial,
     RelPath,
 )
+from syncd.core.named import NamedTuple
 
 
 class Room(NamedTuple):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from syncd.core.model import (
     RelPath,
 )
+from syncd.core.named import NamedTuple
 from syncd.ports.catalogue import Announcement, MirrorCatalogue
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import (
@@ -12,6 +12,7 @@ from syncd.core.model import (
     RelPath,
     Wanted,
 )
+from syncd.core.named import NamedTuple
 
 
 class SourceInfo(NamedTuple):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from syncd.core.model import (
     ROOT,
@@ -20,6 +20,7 @@ from syncd.core.model import (
     RelPath,
     Unheld,
 )
+from syncd.core.named import NamedTuple
 from syncd.core.paths import split
 from syncd.core.reasons import Reason
 from syncd.ports import Announcement, ClosedRun, HeldDirectory, Totals

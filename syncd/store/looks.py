@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from syncd.core.model import RelPath, Unheld
+from syncd.core.model import Look, RelPath, Unheld
 from syncd.core.paths import parents
 from syncd.core.reasons import Reason
-from syncd.core.resolution import Look
 from syncd.store.sql import Reader, unpack_record, unreadable
 
 # One row, in one step: sqlite3 gives up Python's GIL around each, and waits for it beside a busy thread (see

@@ -9,9 +9,9 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from syncd.core.errors import TargetForeign, TargetMissing, TargetUnsafe, TargetUnusable
+from syncd.core.named import NamedTuple
 from syncd.core.paths import STATE_FOLDER, printable
 from syncd.core.reasons import Reason, hint_for
 from syncd.ports import Traits

@@ -17,9 +17,10 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from syncd.core.errors import AlreadyRunning, ConfigError, DiskFull, SyncdError
+from syncd.core.named import NamedTuple
 
 _LOCK_PATIENCE_S = 0.3
 """How long lock() tries: a holder_pid() elsewhere touches the lock for microseconds."""

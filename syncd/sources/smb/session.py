@@ -14,9 +14,10 @@ import time
 import uuid
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
+from syncd.core.named import NamedTuple
 from syncd.sources.smb import packets
 from syncd.sources.smb.crypto import AES_128_CCM, Sealer, Signer, Verifier, make_signer, make_verifier
 from syncd.sources.smb.errors import (
