@@ -18,8 +18,8 @@ PATIENCE_S = 10.0
 """How long a call waits for a thread: each of the calls before it ends within 5 s, by the Service's contract."""
 
 T = TypeVar("T")
-SLOW_S = 0.02
-BESIDE_S = 10.0
+SLOW_S = 0.05
+BESIDE_S = 2.0
 """After a call at once that took longer than SLOW_S, so long all are made in a thread: the disk is slow just now."""
 
 
