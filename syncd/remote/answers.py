@@ -74,11 +74,34 @@ def parsed(remote: RemoteSettings, ran: Ran, lists: str) -> Table:
 
 
 def status_exit(status: Mapping[str, Any]) -> int:
-    """Return what a host's mirrors come to, as `syncd status` does."""
+    """Return what a host's mirrors come to, as `syncd status` does; a container that is down counts as failing."""
     states = {str(mirror.get("state")) for mirror in status["mirrors"]}
     if "halted" in states:
         return 13
-    return 3 if states - {"ok", "paused"} else 0
+    ill = any(not _is_well(container) for container in _list(status.get("containers")))
+    return 3 if ill or states - {"ok", "paused"} else 0
+
+
+def containers(out: str) -> list[Table]:
+    """Return the containers that `docker compose ps --format json` tells of: {service, state, health}.
+
+    Older versions print one list, newer ones an object a line.
+    """
+    found: list[Any] = []
+    for line in out.splitlines():
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        found += told if isinstance(told, list) else [told]
+    rows = [
+        {key.lower(): str(row.get(key) or "") for key in ("Service", "State", "Health")} for row in map(_table, found)
+    ]
+    return sorted((row for row in rows if row["service"]), key=lambda row: row["service"])
+
+
+def _is_well(container: Mapping[str, Any]) -> bool:
+    return container.get("state") == "running" and container.get("health") in ("", "healthy", "starting")
 
 
 def status_rows(name: str, status: Mapping[str, Any], now: datetime) -> list[list[str]]:
@@ -103,6 +126,9 @@ def status_remarks(status: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"worker {worker.get('id')} is {worker['state']}, last heard of {worker.get('last_heartbeat')}"
             )
+    for container in _list(status.get("containers")):
+        if not _is_well(container):
+            lines.append(f"container {container['service']} is {container['state']} {container['health']}".rstrip())
     for hop in map(_table, _list(status.get("hops"))):
         state = hop.get("state", "off")
         if state not in ("ok", "off", "unknown"):
@@ -123,6 +149,9 @@ def _mirror_cells(mirror: Mapping[str, Any], now: datetime) -> list[str]:
 
 
 def _workers(status: Mapping[str, Any]) -> str:
+    kept = [row for row in _list(status.get("containers")) if row["service"].startswith("worker")]
+    if kept:  # a project's workers have a state directory of their own: the daemon does not see them
+        return f"{sum(map(_is_well, kept))}/{len(kept)}"
     workers = [_table(worker) for worker in _list(status.get("workers"))]
     up = sum(1 for worker in workers if worker.get("state") not in ("gone", "lost"))
     return f"{up}/{len(workers)}" if workers else "-"

@@ -103,6 +103,11 @@ def restart(remote: RemoteSettings, services: Sequence[str]) -> str:
             return shell(f"exec systemctl --user --no-ask-password restart {words(names)}\n")
 
 
+def containers(remote: RemoteSettings) -> str:
+    """Return the line that tells how each container of a compose project is."""
+    return in_project(remote, "exec docker compose ps --all --format json\n")
+
+
 def in_project(remote: RemoteSettings, text: str) -> str:
     """Return the line that runs a text of sh in the compose project's folder."""
     return shell(_cd(remote) + text)

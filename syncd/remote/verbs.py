@@ -35,8 +35,11 @@ class Answer(NamedTuple):
 
 
 def status(host: Host, timeout_s: float = STATUS_S) -> Answer:
-    """Ask how a host's mirrors are."""
+    """Ask how a host's mirrors are, and a compose project's containers."""
     found = _status(host, timeout_s)
+    found.pop("containers", None)
+    if host.remote.kind == "compose":
+        found["containers"] = answers.containers(host.run(commands.containers(host.remote), timeout_s).out)
     rows = answers.status_rows(host.remote.name, found, datetime.now(UTC))
     return Answer(answers.status_exit(found), found, rows, answers.status_remarks(found))
 

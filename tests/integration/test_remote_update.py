@@ -127,6 +127,7 @@ def test_where_the_old_version_cannot_be_kept_nothing_is_touched(desk: Desk, far
 DOCKER = """case "$1 $2" in
   "compose exec") shift 5; PYTHONPATH="wheels/$(cat running-image)" exec {python} -c 'import syncd; syncd.main()' "$@";;
   "compose up") sed -n s/^SYNCD_IMAGE=syncd://p .env >running-image;;
+  "compose ps") echo '{{"Service": "worker-1", "State": "running", "Health": "unhealthy"}}';;
   "compose restart") echo "$3" >>restarts;;
   "image inspect") [ "$3" != syncd:none ];;
   *) echo "no such image" >&2; exit 1;;
@@ -162,6 +163,11 @@ def test_an_image_is_put_in_and_one_that_does_not_work_is_taken_out_again(desk: 
     assert "went back to 9.2: cannot start" in done.out
     assert env.read_text() == "SERVER=x\nSYNCD_IMAGE=syncd:9.2\n"
     assert (project / "running-image").read_text() == "9.2\n"
+
+    done = desk("remote", "status", "far")
+    assert done.code == 3
+    assert done.out.splitlines()[1].split() == ["far", "9.2", "running", *"-" * 6, "0/1"]
+    assert "! far: container worker-1 is running unhealthy" in done.out
 
     for image, said in (("syncd:none", "no such image"), ("syncd:9.2", "runs there already")):
         done = desk("remote", "update", "far", "--image", image)

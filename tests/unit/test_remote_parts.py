@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,27 @@ def test_each_mirror_of_a_host_is_a_row() -> None:
         "worker one-2 is gone, last heard of 2026-01-02T11:00:00Z",
         "nsqd DOWN refused",
     ]
+
+
+@pytest.mark.parametrize("joined", [lambda rows: json.dumps(rows), lambda rows: "\n".join(map(json.dumps, rows))])
+def test_a_project_s_containers_are_told_of(joined: Callable[[list[Any]], str]) -> None:
+    rows = [
+        {"Service": "worker-2", "State": "exited", "Health": "", "Name": "x"},
+        {"Service": "worker-1", "State": "running", "Health": "healthy"},
+        {"Service": "nsqd-proxy", "State": "running", "Health": "unhealthy"},
+        {"Service": "syncd", "State": "running"},
+        {"State": "running"},
+    ]
+    found = answers.containers("a warning\n" + joined(rows))
+    assert [row["service"] for row in found] == ["nsqd-proxy", "syncd", "worker-1", "worker-2"]
+    status = {"mirrors": [], "containers": found}
+    assert answers.status_rows("one", status, NOW)[0][-1] == "1/2"
+    assert answers.status_remarks(status) == [
+        "container nsqd-proxy is running unhealthy",
+        "container worker-2 is exited",
+    ]
+    assert answers.status_exit(status) == 3
+    assert answers.containers("5\n[[1]]\nnull\n") == []
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {}, True, [5], {"running": []}])
