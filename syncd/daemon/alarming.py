@@ -56,6 +56,16 @@ class Alarming:
         if watch is not None:
             watch.close()
 
+    def counts(self) -> dict[str, int]:
+        """Return how many alerts are on, by rule; none where nobody is to be told."""
+        memory = self._memory
+        if self._watch is None or memory is None:
+            return {}
+        from syncd.alerts.model import Rule
+
+        on = [alert.rule for alert in memory.alerts()]
+        return {rule.value: on.count(rule) for rule in Rule}
+
     def _note(self, event: str, alert: Alert) -> None:
         write = self._log.warning if event == "alert.begun" else self._log.info
         write(event, alert=alert.key, severity=alert.severity, said=alert.text, next=alert.remedy)

@@ -96,7 +96,7 @@ class Daemon:
         self.schedule: Schedule
         self.answers: Answers
         self.enrolment: Enrolling
-        self._alarming: Alarming
+        self.alarming = Alarming(self, log)
 
     # -- from outside
 
@@ -182,9 +182,8 @@ class Daemon:
             self._server = server
             stack.callback(self._watch.close)
             self._watch.start()
-            self._alarming = Alarming(self, self._log)
-            stack.callback(self._alarming.close)
-            self._alarming.start()
+            stack.callback(self.alarming.close)
+            self.alarming.start()
             settle()
             self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
             self._look_after_everything(state)
@@ -401,7 +400,7 @@ class Daemon:
             self._settled.set()
 
     def _replace_parts(self, settings: Settings) -> None:
-        self._alarming.close()
+        self.alarming.close()
         old, self.settings = self.settings, settings
         shared_changed = repr(old.host) != repr(settings.host)
         known = {mirror.name: mirror for mirror in settings.mirrors}
@@ -425,5 +424,5 @@ class Daemon:
         new = [mirror for mirror in settings.mirrors if mirror.name not in self.kept]
         for mirror in new:
             self._start_mirror(mirror)
-        self._alarming.start()
+        self.alarming.start()
         self._log.info("config.reloaded", stopped=gone, started=[mirror.name for mirror in new])

@@ -35,6 +35,8 @@ def _of_daemon(daemon: Daemon, python: str) -> Iterator[Sample]:
     yield Sample("syncd_build_info", labels, 1)
     yield Sample("syncd_start_time_seconds", {}, datetime.fromisoformat(daemon.since).timestamp())
     yield Sample("syncd_health_problems", {}, len(daemon.problems()))
+    for rule, count in daemon.alarming.counts().items():
+        yield Sample("syncd_alerts", {"rule": rule}, count)
     owed = daemon.catalogue.owed()
     announced = daemon.settings.nsq.announce == "nsq"
     age_s = statuses.age_s(owed.oldest) if announced else 0.0

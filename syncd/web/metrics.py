@@ -58,6 +58,7 @@ _METRICS = (
     _gauge("build_info", "Always 1: which syncd runs, on which Python, under which name", "version", "python", "host"),
     _gauge("start_time_seconds", "When the daemon started (Unix time)"),
     _gauge("health_problems", "How many problems /healthz names; 0 when healthy"),
+    _gauge("alerts", "Alerts that are on, by rule; none where [alerts] names nobody to tell", "rule"),
     # mirrors
     _gauge("mirror_state", "1 for the state that the mirror is in, 0 for the others", "mirror", "state"),
     _gauge("mirror_files", "Files by state: held, failed, refused (their names), waiting", "mirror", "state"),

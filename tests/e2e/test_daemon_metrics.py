@@ -40,7 +40,7 @@ def port(host: Host) -> int:
     token.write_text("0123456789abcdef0123456789abcdef\n")
     token.chmod(0o600)
     port = free_port()
-    host.tables = f'[api]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{token}"\n'
+    host.tables = f'[api]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{token}"\n[alerts]\ncommand = ["true"]\n'
     host.write()
     return port
 
@@ -64,6 +64,7 @@ def test_every_metric_that_applies_is_shown_and_promtool_accepts_them(host: Host
         'syncd_api_requests_total{call="other",status="401"} 1.0',
         'syncd_mirror_state{mirror="M",state="ok"} 1.0',
         'syncd_hop_up{hop="source",mirror="M"} 1.0',
+        'syncd_alerts{rule="halted"} 0.0',
     ):
         assert line in text
     assert latency_s(text, "source", "M") < 10

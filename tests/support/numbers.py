@@ -20,6 +20,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "version": ("0.1.0",),
     "python": ("3.11.7",),
     "host": ("tod-mac",),
+    "rule": ("job", "worker"),
 }
 
 

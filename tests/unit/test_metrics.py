@@ -15,6 +15,7 @@ from tests.support.numbers import one_of_each
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "monitoring.md"
 BASE_UNITS = ("_seconds", "_bytes", "_ratio", "_bytes_per_second")
 COUNTED = (
+    "_alerts",
     "_files",
     "_announcements",
     "_channels",
