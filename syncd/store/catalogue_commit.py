@@ -69,16 +69,11 @@ class Change:
         self._lost: list[Row] = []
 
     def apply(self, facts: Sequence[Fact]) -> None:
-        """Write facts about distinct paths. Hot: for each file of a run."""
+        """Write facts about distinct paths."""
         places = self._places(facts)
         previous = self._previous(places)
         generations = self._buried_generations(facts, places, previous)
-        for fact, place in zip(facts, places, strict=True):
-            held = previous.get(place) if previous else None
-            if isinstance(fact, Held):
-                self._hold(fact, place, held, generations)
-            elif held is not None:
-                self._drop(fact, place, held)
+        self._decide(facts, places, previous, generations)
         self._write(facts)
 
     def finish(self) -> int:
@@ -127,37 +122,50 @@ class Change:
 
     # --- what becomes of it
 
-    def _hold(self, fact: Held, place: Key, held: Record | None, buried: dict[str, int]) -> None:
-        path, fingerprint, sha256, local, announce = fact
-        size, mtime_ns, _, _ = fingerprint
-        digest = bytes.fromhex(sha256)
-        if held is None:
-            generation = max(buried.get(path, self._floor) + 1, self._now_ms)
-            self._announce(path, _READY, size, digest, mtime_ns, generation)
-            self._files += 1
-            self._bytes += size
-        else:
-            generation = held.generation
-            if announce or held.sha256 != sha256:
-                generation = max(generation + 1, self._now_ms)
-                self._announce(path, _UPDATED, size, digest, mtime_ns, generation)
-            self._bytes += size - held.size
-        self._records += (*place, pack_record(fingerprint, digest, generation, local))
+    def _decide(
+        self, facts: Sequence[Fact], places: Sequence[Key], previous: Mapping[Key, Record], buried: Mapping[str, int]
+    ) -> None:
+        """Put together the rows that facts become. Hot, so flat: it runs for every file."""
+        records, events = self._records, self._events
+        floor, now_ms = self._floor, self._now_ms
+        fromhex, before = bytes.fromhex, previous.get
+        for fact, place in zip(facts, places, strict=True):
+            held = before(place)
+            if not isinstance(fact, Held):
+                if held is not None:
+                    self._drop(fact, place, held)
+                continue
+            path, fingerprint, sha256, local, announce = fact
+            size, mtime_ns, _, _ = fingerprint
+            digest = fromhex(sha256)
+            if held is None:
+                event, generation = _READY, max(buried.get(path, floor) + 1, now_ms)
+                self._files += 1
+                self._bytes += size
+            else:
+                event, generation = _UPDATED, held.generation
+                announce = announce or held.sha256 != sha256
+                if announce:
+                    generation = max(generation + 1, now_ms)
+                self._bytes += size - held.size
+            directory_id, name = place
+            records += (directory_id, name, pack_record(fingerprint, digest, generation, local))
+            if announce or held is None:
+                events += (self._next_seq, path, event, size, digest, int64(mtime_ns), generation)
+                self._next_seq += 1
 
     def _drop(self, fact: Dropped, place: Key, held: Record) -> None:
         generation = max(held.generation + 1, self._now_ms)
-        self._announce(fact.path, _REMOVED, held.size, bytes.fromhex(held.sha256), held.mtime_ns, generation)
+        digest, mtime_ns = bytes.fromhex(held.sha256), int64(held.mtime_ns)
+        self._events += (self._next_seq, fact.path, _REMOVED, held.size, digest, mtime_ns, generation)
+        self._next_seq += 1
         self._buried.append((self._mirror_id, fact.path, generation))
         if fact.why is not None:
-            listed = held.size, int64(held.mtime_ns), 1, f"{self._at[:19]}Z"
+            listed = held.size, mtime_ns, 1, f"{self._at[:19]}Z"
             self._lost.append((self._mirror_id, fact.path, fact.why.value, "", *listed, self._run_id))
         self._removed.append(place)
         self._files -= 1
         self._bytes -= held.size
-
-    def _announce(self, path: str, event: str, size: int, digest: bytes, mtime_ns: int, generation: int) -> None:
-        self._events += (self._next_seq, path, event, size, digest, int64(mtime_ns), generation)
-        self._next_seq += 1
 
     def _write(self, facts: Sequence[Fact]) -> None:
         db = self._db

@@ -213,12 +213,11 @@ class DiskMirror:
     def promote(self, staged: Staged | str, path: RelPath, *, batch: str) -> LocalStat:
         """Move a synced staged file (or, in recovery, its name) to its place; what lay there goes to the trash."""
         writing = self._writing
-        file = None if isinstance(staged, str) else cast("StagedFile", staged)
-        if file is None:
-            name, size = cast("str", staged), self._recovered_size(cast("str", staged))
+        if isinstance(staged, str):
+            name, size = staged, self._recovered_size(staged)
         else:
-            need_durable(file)
-            name, size = file.name, file.size
+            need_durable(staged)  # type: ignore[arg-type]  # it is what stage() or resume() gave
+            name, size = staged.name, staged.size
         try:
             try:
                 status = self._put_in_place(writing, name, path, batch)
@@ -230,8 +229,7 @@ class DiskMirror:
             raise translate(error, "put in place", path) from error
         if status.st_size != size or not stat.S_ISREG(status.st_mode):
             raise LocalIOError(f"{path} was replaced by somebody else just now", hint=hint_for(Reason.LOCAL_IO))
-        if file is not None:
-            writing.staging.released(file)
+        writing.staging.let_go(name)
         return self._looker.local(status)
 
     def _put_in_place(self, writing: _Writing, staged: str, path: RelPath, batch: str) -> os.stat_result:
