@@ -157,11 +157,18 @@ class Attempt:
     def _link(self, transport: Transport) -> Link:
         connection = self._negotiate(transport)
         session = self._login(connection, transport)
+        # What comes after the tree connect is a question about the negotiation that 3.1.1 does not need; a sealed reply
+        # does not show whether another one follows.
+        ends = int(connection.dialect) >= packets.DIALECT_311 and not session.encrypt_data
+        if ends:
+            connection.ask_for_credits()
+            transport.end_after_next()
         tree = self._tree(session, transport)
         offset_ns = self.negotiated.system_time_ns - transport.negotiated_at_ns if self.negotiated else 0
         try:
-            transport.end_after_next()
-            connection.echo(session.session_id, self._left() + _LIBRARY_LATER_S, _FIRST_CREDITS)
+            if not ends:
+                transport.end_after_next()
+                connection.echo(session.session_id, self._left() + _LIBRARY_LATER_S, _FIRST_CREDITS)
             _reader_of(connection).join(self._left())
             sock = transport.release()
         except Exception as exc:
@@ -299,6 +306,17 @@ class _Connection(Connection):  # type: ignore[misc]
         self._ours = transport
         super().__init__(uuid.uuid4(), server.host, server.port, require_signing=True)
         self.outstanding_requests = _Requests()
+        self._asks = False
+
+    def ask_for_credits(self) -> None:
+        """Have the next request ask for as many credits as we begin with."""
+        self._asks = True
+
+    def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+        """See smbprotocol."""
+        if self._asks:
+            kwargs["credit_request"] = _FIRST_CREDITS
+        return super().send(message, *args, **kwargs)
 
     @property
     def transport(self) -> Transport:

@@ -40,6 +40,7 @@ class Transport:
         self._sock: socket.socket | None = None
         self._last = False
         self._ended = False
+        self._interim = False
         self._lock = threading.Lock()
         self._closed = False
         self.connected = False
@@ -87,7 +88,7 @@ class Transport:
         if self.failure is not None:
             self.connected = False
             return b""
-        self._ended = self._last
+        self._ended = self._last and not self._interim
         return frame
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ class Transport:
                     self._sock.shutdown(socket.SHUT_RDWR)
 
     def end_after_next(self) -> None:
-        """Let the message after this call be the last that smbprotocol reads."""
+        """Let the message after this call be the last that smbprotocol reads, or the one after an interim reply."""
         self._last = True
 
     def release(self) -> socket.socket:
@@ -209,8 +210,8 @@ class Transport:
             return
         if command == packets.SESSION_SETUP and status == 0 and len(frame) >= 68:
             self.session_flags = int.from_bytes(frame[66:68], "little")
-        interim = status == PENDING and flags & packets.FLAG_ASYNC
-        if command in _SIGNED_COMMANDS and not interim and not flags & packets.FLAG_SIGNED:
+        self._interim = status == PENDING and flags & packets.FLAG_ASYNC != 0
+        if command in _SIGNED_COMMANDS and not self._interim and not flags & packets.FLAG_SIGNED:
             self._fail(
                 f"{self._where} sent a reply without a signature", "something between here and the server may interfere"
             )
