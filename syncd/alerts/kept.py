@@ -42,11 +42,15 @@ class Kept:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change what is here, and have it written. One that cannot be written is kept in memory, and said."""
+        """Change what is here, and have it written; what cannot be is kept in memory, and said.
+
+        Where only the time of the last look is new, the disk is not waited for.
+        """
         with self._lock:
+            before = self.watched, {name: dict(told) for name, told in self.told.items()}
             yield
             try:
-                self._write()
+                self._write(durable=before != (self.watched, self.told))
                 self.problem = ""
             except OSError as error:
                 self.problem = f"{self._path} cannot be written: {error.strerror}"
@@ -77,7 +81,7 @@ class Kept:
             return
         self.watched, self.told, self.looked = watched, told, looked
 
-    def _write(self) -> None:
+    def _write(self, *, durable: bool) -> None:
         fields = {
             "v": 1,
             "looked": self.looked,
@@ -87,8 +91,9 @@ class Kept:
         new = self._path.with_name(f"{FILE}.new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(new, self._path)
 
 

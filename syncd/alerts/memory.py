@@ -69,7 +69,7 @@ def _again(known: Watched, seen: Condition | None, judged: Judgement, now: float
     """Go on with what was watched before; None: forget it."""
     if known.condition.rule in judged.elsewhere:
         return None
-    if seen is None and known.condition.rule in judged.unknown:
+    if seen is None and not judged.knows(known.condition):
         return known
     is_there = seen is not None and known.condition.mark in ("", seen.mark)  # "": taken over from another host
     if known.begun:

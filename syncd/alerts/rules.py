@@ -91,12 +91,19 @@ class Condition(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What is wrong now, by key. unknown: rules that could not be judged; elsewhere: another host judges these."""
+    """What is wrong now, by key.
+
+    unknown: rules and keys that could not be judged. elsewhere: another host judges these rules. away: as Facts.
+    """
 
     conditions: Mapping[str, Condition]
-    unknown: frozenset[Rule] = frozenset()
+    unknown: frozenset[str] = frozenset()
     elsewhere: frozenset[Rule] = frozenset()
     away: bool = False
+
+    def knows(self, condition: Condition) -> bool:
+        """Say whether it could be judged whether this is there."""
+        return condition.key not in self.unknown and condition.rule not in self.unknown
 
 
 def judge(facts: Facts, limits: Thresholds) -> Judgement:
@@ -107,10 +114,9 @@ def judge(facts: Facts, limits: Thresholds) -> Judgement:
         *_peers(facts, limits),
         *_jobs(facts, limits),
     ]
-    unknown = {Rule.JOB} if facts.on_duty and facts.jobs is None else set[Rule]()
+    unknown: set[str] = {Rule.JOB} if facts.on_duty and facts.jobs is None else set()
     unknown |= {rule for rule, (state, _) in _hops(facts) if state == "unknown"}
-    if any(mirror.free is None for mirror in facts.mirrors):
-        unknown.add(Rule.DISK)
+    unknown |= {f"{Rule.DISK.value} {mirror.name}" for mirror in facts.mirrors if mirror.free is None}
     elsewhere = frozenset() if facts.on_duty else frozenset({Rule.JOB})
     return Judgement({each.key: each for each in found}, frozenset(unknown), elsewhere, facts.away)
 

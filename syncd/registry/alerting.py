@@ -57,9 +57,7 @@ class MongoAlertLeases:
         def work(db: Documents) -> None:
             until = _now(db) + self._cool
             over = {"until": until, "over": True, "told": False, "alert": {}}
-            for key in keys:
-                mine = {"_id": key, "host_id": self._me["host_id"]}
-                db[ALERTS].update_one(mine, {"$set": over, "$inc": {"term": 1}})
+            db[ALERTS].update_many(self._mine_of(keys), {"$set": over, "$inc": {"term": 1}})
 
         self._link.call(work)
 
@@ -83,14 +81,17 @@ class MongoAlertLeases:
         mine = {"host_id": self._me["host_id"], "over": False}
         db[ALERTS].update_many(mine, {"$set": {"until": now + self._lease}, "$inc": {"term": 1}})
         there = {str(each["_id"]): each for each in db[ALERTS].find().limit(LEASES_MAX)}
-        held: dict[str, AlertLease] = {}
-        for key in sorted(wanted, key=lambda key: (key != duty, key)):
+        held = {key: _lease_of(key, each) for key, each in there.items() if self._holds(each)}
+        lacking = sorted(wanted.keys() - held.keys(), key=lambda key: (key != duty, key))
+        for key in lacking[:TAKEN_AT_ONCE]:  # the rest at the next call: each is an update, and a call has its deadline
             self._have(db, key, there.get(key), wanted[key], now, held)
-        for key, document in there.items():
-            if key not in wanted and duty in held:
-                self._inherit(db, key, document, now, held)
-            if key in told and key in held and not held[key].told:
-                self._renew(db, key, {"told": True})
+        if duty in held:
+            left = [key for key in there if key not in wanted and key not in held and self._is_free(there[key], now)]
+            for key in left[:TAKEN_AT_ONCE]:
+                self._inherit(db, key, there[key], now, held)
+        delivered = [key for key in told if key in held and not held[key].told]
+        if delivered:
+            db[ALERTS].update_many(self._mine_of(delivered), {"$set": {"told": True}})
         return held
 
     def _have(
@@ -108,10 +109,8 @@ class MongoAlertLeases:
             if db[ALERTS].update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True).upserted_id is not None:
                 held[key] = AlertLease(key, False, alert)
             return
-        is_mine, is_over = self._is_mine(document), document.get("over") is True
-        if is_mine and not is_over:
-            held[key] = _lease_of(key, document)
-        elif is_mine or self._is_free(document, now):
+        is_mine, is_over = document.get("host_id") == self._me["host_id"], document.get("over") is True
+        if is_mine or self._is_free(document, now):
             told = document.get("told") is True and not is_over
             kept = document.get("alert") if told and isinstance(document.get("alert"), Mapping) else alert
             if self._take(db, key, document, {**self._fresh(now, kept or alert), "told": told}):
@@ -120,28 +119,25 @@ class MongoAlertLeases:
     def _inherit(
         self, db: Documents, key: str, document: Mapping[str, Any], now: datetime, held: dict[str, AlertLease]
     ) -> None:
-        """Take what nobody wants and whose host is silent, so that its end is told; drop what is over."""
-        if self._is_mine(document) and document.get("over") is not True:
-            held[key] = _lease_of(key, document)
-        elif self._is_free(document, now) and sum(lease.taken for lease in held.values()) < TAKEN_AT_ONCE:
-            if document.get("over") is True or document.get("told") is not True:
-                db[ALERTS].delete_one({"_id": key, "term": document.get("term")})
-            elif self._take(db, key, document, {**self._me, "until": now + self._lease}):
-                held[key] = _lease_of(key, document)._replace(taken=True)
+        """Take what nobody wants and whose host is silent, so that its end is told; drop what needs no end."""
+        if document.get("over") is True or document.get("told") is not True:
+            db[ALERTS].delete_one({"_id": key, "term": document.get("term")})
+        elif self._take(db, key, document, {**self._me, "until": now + self._lease}):
+            held[key] = _lease_of(key, document)._replace(taken=True)
 
     def _take(self, db: Documents, key: str, document: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
         """Change a lease that is as it was read; False when somebody was quicker."""
         as_read = {"_id": key, "term": document.get("term"), "host_id": document.get("host_id")}
         return db[ALERTS].update_one(as_read, {"$set": fields, "$inc": {"term": 1}}).matched_count == 1
 
-    def _renew(self, db: Documents, key: str, fields: Mapping[str, Any]) -> None:
-        db[ALERTS].update_one({"_id": key, "host_id": self._me["host_id"]}, {"$set": fields})
+    def _mine_of(self, keys: Collection[str]) -> dict[str, Any]:
+        return {"_id": {"$in": list(keys)}, "host_id": self._me["host_id"]}
 
     def _fresh(self, now: datetime, alert: Mapping[str, Any]) -> dict[str, Any]:
         return {**self._me, "until": now + self._lease, "told": False, "over": False, "alert": dict(alert)}
 
-    def _is_mine(self, document: Mapping[str, Any]) -> bool:
-        return document.get("host_id") == self._me["host_id"]
+    def _holds(self, document: Mapping[str, Any]) -> bool:
+        return document.get("host_id") == self._me["host_id"] and document.get("over") is not True
 
     def _is_free(self, document: Mapping[str, Any], now: datetime) -> bool:
         until = document.get("until")

@@ -174,6 +174,14 @@ def test_what_is_not_known_stays_as_it_was() -> None:
     assert story.told == [f"+job {JOB}", f"-job {JOB}"]
 
 
+def test_a_disk_that_was_not_looked_at_yet_stays_as_it_was_and_others_do_not() -> None:
+    story = Story()
+    low = MirrorFact("M", "ok", free=5, floor=6)
+    story.look(Facts(mirrors=[low, low._replace(name="N")]), 3)
+    story.look(Facts(mirrors=[low._replace(free=None, floor=None), low._replace(name="N", free=7)]), 3)
+    assert sorted(story.told) == ["+disk M", "+disk N", "-disk N"]
+
+
 def test_a_job_that_moves_is_not_stuck() -> None:
     story = Story()
     for done in range(10):
