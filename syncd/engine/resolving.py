@@ -82,26 +82,26 @@ class Resolver:
         complete look at the source showed. near: name what may be meant by what is missing (milliseconds).
         Raises: CatalogueError.
         """
-        return self._settle(lambda: decide(spelled, self._table, self, near=near))
+        found = decide(spelled, self._table, self, near=near)
+        return self._settle(found, lambda: decide(spelled, self._table, self, near=near))
 
     def resolve_in(self, mirror: str, path: RelPath) -> Resolution:
         """Say how a path of a mirror is; NO_MIRROR where there is no such mirror. Raises: CatalogueError."""
         if mirror not in self._mirrors:
             return NOBODY.answer(State.NO_MIRROR, Reason.NO_MIRROR)
-        return self._settle(lambda: decide_in(mirror, path, self))
+        return self._settle(decide_in(mirror, path, self), lambda: decide_in(mirror, path, self))
 
-    def _settle(self, look: Callable[[], Candidate | Resolution]) -> Resolution:
+    def _settle(self, found: Candidate | Resolution, again: Callable[[], Candidate | Resolution]) -> Resolution:
         """Verify what a path means; one that fails is looked at again: it may have been replaced meanwhile."""
-        answer, suspicious = self._look_once(look)
+        answer, suspicious = self._judged(found)
         if suspicious:
-            answer, suspicious = self._look_once(look)
+            answer, suspicious = self._judged(again())
         if suspicious:
             self._suspect(answer.mirror, RelPath(answer.path))
         return answer
 
-    def _look_once(self, look: Callable[[], Candidate | Resolution]) -> tuple[Resolution, bool]:
+    def _judged(self, found: Candidate | Resolution) -> tuple[Resolution, bool]:
         """Return the answer, and whether it is that a held file is not as its record says."""
-        found = look()
         if isinstance(found, Resolution):
             return found, False
         answer = judge(found)

@@ -32,19 +32,20 @@ def open_below(root: int, directory: str) -> int | None:
 
     Raises OSError (ELOOP, ENOTDIR: a component is a link or no folder).
     """
-    descriptor = os.dup(root)
     if not directory:
-        return descriptor
+        return os.dup(root)
+    descriptor = root
     try:
         for name in directory.split("/"):
             below = os.open(name, FOLDER, dir_fd=descriptor)
-            os.close(descriptor)
+            if descriptor != root:
+                os.close(descriptor)
             descriptor = below
-    except FileNotFoundError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
+    except BaseException as error:
+        if descriptor != root:
+            os.close(descriptor)
+        if isinstance(error, FileNotFoundError):
+            return None
         raise
     return descriptor
 

@@ -35,6 +35,7 @@ FROM mirrors AS m CROSS JOIN unheld AS u ON u.mirror_id = m.id AND u.path IN (SE
 WHERE m.name = ?1 ORDER BY u.path DESC LIMIT 1"""
 
 _NOTHING = Look()
+_new = tuple.__new__
 
 
 class Looks:
@@ -50,7 +51,7 @@ class Looks:
         held = self._looks.rows(_HELD, asked)
         if held:  # as almost all files are that are asked for: two thirds of what the whole answer takes
             ((listed_at, packed, absent_run, held_back),) = held
-            return Look(listed_at, unpack_record(packed, absent_run), None, bool(held_back))
+            return _new(Look, (listed_at, unpack_record(packed, absent_run), None, bool(held_back), False))
         rows = self._looks.rows(_LOOK, asked)
         if not rows:
             return _NOTHING

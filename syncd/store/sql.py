@@ -321,6 +321,7 @@ class Reader:
 
     def __init__(self, open_: Callable[[], sqlite3.Connection], path: Path) -> None:
         self.path = path
+        self._translated = translated(path)
         self._open = open_
         self._lock = threading.RLock()
         self._others: weakref.WeakSet[Reader] = weakref.WeakSet()
@@ -329,7 +330,7 @@ class Reader:
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query. Raises DiskFull, CatalogueDamaged, CatalogueError."""
-        with self._lock, translated(self.path):
+        with self._lock, self._translated:
             return self._connection.execute(statement, parameters).fetchall()
 
     def row(self, statement: str, parameters: Parameters = ()) -> Row | None:

@@ -155,7 +155,7 @@ class Resolver(Forms):
 
     def _first(self, by_daemon: Callable[[DaemonFiles], T], by_files: Callable[[LocalFiles], T]) -> T | Resolution:
         """Return the answer of the first way that can be gone; UNAVAILABLE where none can."""
-        there = self._ways.now()
+        there = self._mine[0].now()
         troubles: list[SyncdError] = []
         daemon = there.daemon
         ask_last = daemon is not None and daemon.is_quiet  # so that nobody waits for it again and again
