@@ -324,8 +324,9 @@ class Channel:
         """Handle each whole frame that has arrived."""
         take = self._frames.take
         while (frame := take()) is not None:
-            if not (self._wholes and self._take_whole(*frame)):
-                self._take_chain(*frame)
+            view, start, end = frame
+            if not (self._wholes and self._take_whole(view, start, end)):
+                self._take_chain(view, start, end)
 
     def _take_whole(self, view: memoryview, start: int, end: int) -> bool:
         """Handle the replies to a small file's compound if they are as wished; else leave them to _take_chain().
