@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from syncd.alerts.model import Alert, alert_of
-from syncd.alerts.rules import JobFact
+from syncd.alerts.rules import HostFact, JobFact
 from syncd.core.errors import SyncdError
 from syncd.ports.alerting import AlertLease, AlertLeases
 
 DUTY = "duty: jobs"
-"""The lease of the host that looks at the jobs, for all."""
+"""The lease of the host that looks at the jobs and the other hosts, for all."""
 ALONE_AFTER_S = 120.0
 """MongoDB away for so long: each host tells for itself."""
 
@@ -32,7 +32,7 @@ class Sharing:
 
     @property
     def on_duty(self) -> bool:
-        """Whether this host looks at the jobs; also where nobody can be asked: then nothing is known of them."""
+        """Whether this host looks at jobs and hosts; also where nobody can be asked: then nothing is known of them."""
         return DUTY in self._held or self._away
 
     def sync(self, current: Mapping[str, Alert], told: Collection[str], known: Collection[str]) -> set[str]:
@@ -70,6 +70,15 @@ class Sharing:
             return None
         try:
             return [JobFact(*job) for job in self._leases.jobs()]
+        except SyncdError:
+            return None
+
+    def hosts(self) -> list[HostFact] | None:
+        """Return the other hosts; None as jobs()."""
+        if self._leases is None or DUTY not in self._held or self._away:
+            return None
+        try:
+            return [HostFact(*host) for host in self._leases.hosts()]
         except SyncdError:
             return None
 

@@ -21,11 +21,14 @@ class Rule(StrEnum):
     NSQD = "nsqd"
     MONGODB = "mongodb"
     JOB = "job"
+    HOST = "host"
 
 
 CRITICAL, WARNING = "critical", "warning"
 SEVERITY = {rule: CRITICAL if rule in (Rule.HALTED, Rule.DISK, Rule.JOB) else WARNING for rule in Rule}
-SHARED = frozenset({Rule.NSQD, Rule.JOB})
+ON_DUTY = frozenset({Rule.JOB, Rule.HOST})
+"""What one host looks after for all."""
+SHARED = ON_DUTY | {Rule.NSQD}
 """What every host sees alike: one of them tells it."""
 
 

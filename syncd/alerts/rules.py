@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from syncd.alerts.model import Rule
+from syncd.alerts.model import ON_DUTY, Rule
 from syncd.core.shown import human_bytes, human_count, human_duration, printable
 
 TEXT_MAX = 500
+SILENT_S = 120.0
+"""Four heartbeats."""
+FORGOTTEN_S = 7 * 86_400.0
 STATES = {"halted": Rule.HALTED, "failing": Rule.FAILING, "behind": Rule.BEHIND}
 
 
@@ -42,6 +45,15 @@ class JobFact(NamedTuple):
     consumed: int
 
 
+class HostFact(NamedTuple):
+    """Another host. silent_s: since it was last heard of. away: it sleeps by plan now."""
+
+    id: str
+    name: str
+    silent_s: float
+    away: bool = False
+
+
 class Queue(NamedTuple):
     """The workers' queue: tasks that wait (delayed ones too), and tasks that a worker has in hand."""
 
@@ -53,7 +65,7 @@ class Facts(NamedTuple):
     """All that is known at one moment.
 
     owed, oldest_owed_s: announcements. nsqd, mongodb: "ok", "down", "unknown" or "off", and what is seen.
-    jobs: None when they could not be asked for. on_duty: this host looks after the jobs for all; when it does not,
+    jobs, hosts: None when they could not be asked for. on_duty: this host looks after these for all; when it does not,
     another one does. queue: None when it is not known. away: this host sleeps by plan now.
     """
 
@@ -64,6 +76,7 @@ class Facts(NamedTuple):
     nsqd: tuple[str, str] = ("off", "")
     mongodb: tuple[str, str] = ("off", "")
     jobs: Sequence[JobFact] | None = None
+    hosts: Sequence[HostFact] | None = None
     on_duty: bool = False
     queue: Queue | None = None
     away: bool = False
@@ -113,11 +126,14 @@ def judge(facts: Facts, limits: Thresholds) -> Judgement:
         *_workers(facts.workers, limits),
         *_peers(facts, limits),
         *_jobs(facts, limits),
+        *_hosts(facts.hosts or (), limits),
     ]
-    unknown: set[str] = {Rule.JOB} if facts.on_duty and facts.jobs is None else set()
+    unknown: set[str] = {Rule.JOB} if facts.jobs is None else set()
+    unknown |= {Rule.HOST} if facts.hosts is None else set()
+    unknown |= {f"{Rule.HOST.value} {host.id}" for host in facts.hosts or () if host.silent_s > FORGOTTEN_S}
     unknown |= {rule for rule, (state, _) in _hops(facts) if state == "unknown"}
     unknown |= {f"{Rule.DISK.value} {mirror.name}" for mirror in facts.mirrors if mirror.free is None}
-    elsewhere = frozenset() if facts.on_duty else frozenset({Rule.JOB})
+    elsewhere = frozenset() if facts.on_duty else ON_DUTY
     return Judgement({each.key: each for each in found}, frozenset(unknown), elsewhere, facts.away)
 
 
@@ -177,6 +193,15 @@ def _jobs(facts: Facts, limits: Thresholds) -> Iterator[Condition]:
             for_s = human_duration(limits.stuck_s)
             text = f"job {job.id} has not moved for {for_s}: {done}, {_said_of(facts.queue)}"
             yield _condition(Rule.JOB, job.id, text, _job_remedy(job, facts.queue), limits.stuck_s, str(job.consumed))
+
+
+def _hosts(hosts: Sequence[HostFact], limits: Thresholds) -> Iterator[Condition]:
+    """Hosts of which nothing is heard. One that has been gone for long begins no alert, and ends none either."""
+    for host in hosts:
+        if SILENT_S < host.silent_s <= FORGOTTEN_S and not host.away:
+            text = f"host {host.name} is silent: its syncd does not run, sleeps, or does not reach MongoDB"
+            found = _condition(Rule.HOST, host.id, text, f"on {host.name}: syncd service status", limits.failing_s)
+            yield found._replace(about=_shown(host.name))
 
 
 def _said_of(queue: Queue | None) -> str:

@@ -12,8 +12,8 @@ from syncd.alerts.delivery import PACE, Delivery, Pace, Tell
 from syncd.alerts.kept import Kept
 from syncd.alerts.leasing import Sharing
 from syncd.alerts.memory import Watched, alerts_of, step
-from syncd.alerts.model import Alert, Channel, Notice, Rule
-from syncd.alerts.rules import Condition, Facts, JobFact, Queue, Thresholds, judge
+from syncd.alerts.model import ON_DUTY, Alert, Channel, Notice
+from syncd.alerts.rules import Condition, Facts, HostFact, JobFact, Queue, Thresholds, judge
 from syncd.core.errors import SyncdError
 
 SLEPT_S = 120.0
@@ -69,6 +69,7 @@ class Watch:
         self._every_s = every_s
         self._now = now
         self._jobs: list[JobFact] | None = None
+        self._hosts: list[HostFact] | None = None
         self._queue: Queue | None = None
         self._jobs_at = float("-inf")
         self._problem = ""
@@ -144,10 +145,11 @@ class Watch:
         on_duty = self._sharing.on_duty
         every_s = min(JOBS_EVERY_S, max(self._limits.stuck_s / 4, 1.0))
         if on_duty and time.monotonic() - self._jobs_at >= every_s:
-            self._jobs = self._sharing.jobs()
+            self._jobs, self._hosts = self._sharing.jobs(), self._sharing.hosts()
             self._queue = self._host.queue() if self._jobs else None
             self._jobs_at = time.monotonic()
-        return self._host.facts()._replace(jobs=self._jobs if on_duty else None, queue=self._queue, on_duty=on_duty)
+        jobs, hosts = (self._jobs, self._hosts) if on_duty else (None, None)
+        return self._host.facts()._replace(jobs=jobs, hosts=hosts, queue=self._queue, on_duty=on_duty)
 
     def _share(self, current: Mapping[str, Alert]) -> set[str]:
         """Return which of the shared alerts are this host's to tell."""
@@ -168,7 +170,7 @@ class Watch:
     def _is_theirs(self, alert: Alert, current: Mapping[str, Alert], ours: set[str]) -> bool:
         if alert.key in current:
             return alert.shared and alert.key not in ours
-        return alert.rule is Rule.JOB and not self._sharing.on_duty  # vanished here: another host looks at the jobs
+        return alert.rule in ON_DUTY and not self._sharing.on_duty  # vanished here: another host looks at it
 
     def _log_changes(self, before: Mapping[str, Alert], after: Mapping[str, Alert]) -> None:
         for key in after.keys() - before.keys():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from syncd import __version__
 from syncd.app.wiring import open_registry
 from syncd.client import heartbeats
+from syncd.config.settings import HostSettings
 from syncd.core.errors import SyncdError
 from syncd.daemon import statuses
 from syncd.engine.enrolling import Enrolment
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from syncd.daemon.living import Daemon
 
 JOIN_S = 5.0
+DAY_MIN = 24 * 60
 
 
 def _worker(seen: heartbeats.Seen, now: float) -> dict[str, Any]:
@@ -42,6 +45,13 @@ def _worker(seen: heartbeats.Seen, now: float) -> dict[str, Any]:
         "mongo": beat.mongo,
         "last_heartbeat": _iso(beat.at),
     }
+
+
+def away_utc(host: HostSettings) -> list[tuple[int, int]]:
+    """Return when a host sleeps by plan, in minutes of the day, UTC (as its clock stands to UTC now)."""
+    offset = datetime.now(host.zone()).astimezone(host.zone()).utcoffset() or timedelta()
+    shift = int(offset.total_seconds() // 60)
+    return [((hours.start - shift) % DAY_MIN, (hours.end - shift) % DAY_MIN) for hours in host.away]
 
 
 def _iso(seconds: float) -> str | None:
@@ -140,5 +150,6 @@ class Enrolling:
             "started_at": daemon.since,
             "files": daemon.settings.mongo.registry_files,
             "workers": daemon.settings.worker.workers,
+            "away": away_utc(daemon.settings.host),
             "mirrors": mirrors,
         }

@@ -44,6 +44,10 @@ class AlertLeases(Protocol):
         """Return (id, published, consumed) of the jobs in state `processing`."""
         ...
 
+    def hosts(self) -> Collection[tuple[str, str, float, bool]]:
+        """Return (id, name, silent_s, away) of all other hosts: since when not heard of, whether asleep by plan now."""
+        ...
+
     def close(self) -> None:
         """End the connection for good; safe to repeat, and from another thread to make a call that waits end."""
         ...

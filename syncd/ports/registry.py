@@ -62,8 +62,9 @@ class Registry(Protocol):
     def beat(self, host: Mapping[str, Any]) -> BeatAnswer:
         """Store what a host says of itself, and that it was heard of now, by the registry's own clock.
 
-        host: id, name, version, started_at (ISO 8601 UTC), files (whether files are recorded), workers (how many) and
-        mirrors, each {name, state, files, bytes, last_success, source, target}.
+        host: id, name, version, started_at (ISO 8601 UTC), files (whether files are recorded), workers (how many), away
+        (perhaps: hours in which it sleeps by plan, each (from, to) in minutes of the day, UTC) and mirrors, each {name,
+        state, files, bytes, last_success, source, target}.
         """
 
     def mark(self, host_id: str, bookmark: Bookmark, before: Bookmark | None) -> None:

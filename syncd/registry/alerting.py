@@ -1,4 +1,4 @@
-"""Leases of alerts in MongoDB: ports.alerting.AlertLeases. And how far the backend's jobs are.
+"""Leases of alerts in MongoDB: ports.alerting.AlertLeases. And how the jobs and the other hosts are.
 
 sync_alerts   _id: the alert's key. host_id, host: who tells it. term: grows with every change. until: by MongoDB's
               clock; later it is free. told, alert: see AlertLease. over: it has ended; kept for a while so that nobody
@@ -24,6 +24,7 @@ COOL_S = 600.0
 LEASES_MAX = 2_000
 TAKEN_AT_ONCE = 50
 JOBS_MAX = 2_000
+HOSTS_MAX = 1_000
 ID_MAX = 200
 _COUNTERS = ("job_id", "published_count", "consumed_count")
 
@@ -68,6 +69,16 @@ class MongoAlertLeases:
             return list(db[JOBS].find({"status": "processing"}, shown).limit(JOBS_MAX))
 
         return [counted for job in self._link.call(work) if (counted := _counted(job)) is not None]
+
+    def hosts(self) -> Collection[tuple[str, str, float, bool]]:
+        others, shown = {"_id": {"$ne": self._me["host_id"]}}, {"name": 1, "at": 1, "away": 1}
+
+        def work(db: Documents) -> list[tuple[str, str, float, bool]]:
+            now = _now(db)
+            found = (_host(each, now) for each in db[doc.HOSTS].find(others, shown).limit(HOSTS_MAX))
+            return [host for host in found if host is not None]
+
+        return self._link.call(work)
 
     def close(self) -> None:
         self._link.close()
@@ -161,6 +172,29 @@ def _counted(job: Mapping[str, Any]) -> tuple[str, int, int] | None:
     if not isinstance(key, str) or not 0 < len(key) <= ID_MAX:
         return None
     return key, _number(published), _number(consumed)
+
+
+def _host(document: Mapping[str, Any], now: datetime) -> tuple[str, str, float, bool] | None:
+    """Return (id, name, silent_s, away); None for a host that does not say when it was heard of."""
+    at, name = document.get("at"), document.get("name")
+    if not isinstance(at, datetime):
+        return None
+    silent_s = max((now - doc.aware(at)).total_seconds(), 0.0)
+    shown = name if isinstance(name, str) and name else str(document["_id"])
+    return str(document["_id"])[:ID_MAX], shown, silent_s, _is_away(document.get("away"), now)
+
+
+def _is_away(away: object, now: datetime) -> bool:
+    """Say whether a host's hours of planned sleep hold now; what is none never does."""
+    minute = now.hour * 60 + now.minute
+    return any(_holds(hours, minute) for hours in away) if isinstance(away, list) else False
+
+
+def _holds(hours: object, minute: int) -> bool:
+    start, end = (hours.get("start"), hours.get("end")) if isinstance(hours, Mapping) else (None, None)
+    if not isinstance(start, int) or not isinstance(end, int):
+        return False
+    return start <= minute < end if start < end else minute >= start or minute < end
 
 
 def _number(value: object) -> int:

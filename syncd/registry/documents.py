@@ -2,6 +2,7 @@
 
 sync_hosts   _id: the host's id. name, version, started_at, at (last heard of, by MongoDB's clock), files, workers,
              mirrors: [{name, state, files, bytes, last_success, source, target}],
+             away: [{start, end}] when it sleeps by plan, in minutes of the day (UTC),
              bookmark: {through, mark, whole_ms, place}
 sync_files   _id: host id, mirror, directory, name, with tabs between. host_id, mirror, server_path, size, sha256,
              generation, removed, at (since when it is so, by the host's clock)
@@ -161,6 +162,7 @@ def host_fields(host: Mapping[str, Any]) -> dict[str, Any]:
         "started_at": _parsed(host.get("started_at")),
         "files": bool(host.get("files", False)),
         "workers": int(host.get("workers", 0)),
+        "away": [{"start": int(start), "end": int(end)} for start, end in host.get("away", ())],
         "mirrors": [
             {
                 "name": str(mirror["name"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from syncd.alerts.leasing import ALONE_AFTER_S, DUTY
 from syncd.alerts.rules import Facts, MirrorFact, Queue
 from syncd.registry.alerting import MongoAlertLeases
 from syncd.registry.link import Patience
+from syncd.registry.mongo import MongoRegistry
 from tests.support.alerting import WELL, Post
 from tests.support.mongo import KINDS, MongoServer, start_mongo
 
@@ -206,6 +207,26 @@ def test_while_mongodb_is_away_nothing_is_over_and_each_host_tells_for_itself_in
     assert two.channel.told.count(f"+job {JOB}") == 0
 
 
+def test_a_host_that_is_not_heard_of_is_told_by_the_host_on_duty(hosts: Hosts) -> None:
+    registry = MongoRegistry(hosts.mongo.uri, patience=PATIENCE)
+    told = {"version": "1", "files": False, "workers": 0, "mirrors": []}
+    all_day = {"id": "h2", "name": "asleep", "away": [(0, 720), (720, 0)]}
+    for host in ({"id": "id-one", "name": "one"}, {"id": "h1", "name": "annex", "away": []}, all_day):
+        registry.beat({**told, **host})
+    for name in ("one", "two"):
+        hosts.add(name)
+    hosts.see(WELL, 3)
+    assert hosts.told() == []
+    with hosts.mongo.client() as db:
+        db.sync_hosts.update_many({}, {"$set": {"at": datetime.now(UTC) - timedelta(hours=1)}})
+    hosts.see(WELL, 3)
+    assert hosts.told() == ["one +host h1"]
+    registry.beat({**told, "id": "h1", "name": "annex"})
+    hosts.see(WELL, 3)
+    registry.close()
+    assert hosts.told() == ["one +host h1", "one -host h1"]
+
+
 def test_of_many_hosts_that_ask_at_once_one_gets_each_lease(hosts: Hosts) -> None:
     leases = [hosts.leases(f"h{n}") for n in range(6)]
     wanted = {DUTY: {}, "nsqd": {"key": "nsqd"}}
@@ -231,6 +252,7 @@ def test_documents_that_somebody_else_wrote_are_no_reason_to_fail(hosts: Hosts) 
         for key, fields in {"nsqd": {"until": "soon", "alert": 5, "told": True}, "x": {}, DUTY: {"until": 5}}.items():
             db.sync_alerts.insert_one({"_id": key, **fields})
         odd = [{}, {"job_id": 5, "consumed_count": "x"}, {"job_id": "j", "published_count": 2, "consumed_count": None}]
+        db.sync_hosts.insert_many([{"_id": "h7"}, {"_id": "h8", "at": datetime.now(UTC), "away": [5, {"start": "x"}]}])
         db.bulk_jobs.insert_many([{"status": "processing", **fields} for fields in odd])
     one = hosts.add("one")
     hosts.see(DOWN, 4)

@@ -8,14 +8,19 @@ import pytest
 
 from syncd.alerts.memory import REMEMBERED_S, Watched, alerts_of, step
 from syncd.alerts.model import Rule, alert_of
-from syncd.alerts.rules import Facts, JobFact, MirrorFact, Queue, Thresholds, WorkerFact, judge
+from syncd.alerts.rules import Facts, HostFact, JobFact, MirrorFact, Queue, Thresholds, WorkerFact, judge
 
 LIMITS = Thresholds(hold_s=60, failing_s=900, owed_s=900, stuck_s=900)
 MINUTE = 60.0
 JOB = "3f0c8b1e-6f0a-4a52-9d55-0c1de4a1a3a7"
 HALTED = Facts(mirrors=[MirrorFact("M", "halted", "214 of 412 files gone", "syncd approve --mirror M")])
 WELL = Facts(
-    mirrors=[MirrorFact("M", "ok", free=10, floor=5)], nsqd=("ok", ""), mongodb=("ok", ""), on_duty=True, jobs=[]
+    mirrors=[MirrorFact("M", "ok", free=10, floor=5)],
+    nsqd=("ok", ""),
+    mongodb=("ok", ""),
+    on_duty=True,
+    jobs=[],
+    hosts=[],
 )
 
 
@@ -106,6 +111,25 @@ def test_a_job_that_is_stuck_says_how_the_queue_is(queue: Queue | None, said: st
     assert said in found.text
     assert remedy in found.remedy
     assert f"worker-glue job {JOB} --requeue" in found.remedy
+
+
+def test_a_silent_host_is_told_of_unless_it_sleeps_by_plan() -> None:
+    story = Story()
+    annex = HostFact("id-1", "annex", silent_s=121)
+    on_duty = Facts(on_duty=True, jobs=[], hosts=[annex])
+    story.look(on_duty._replace(hosts=[annex._replace(away=True)]), 600)
+    story.look(on_duty._replace(hosts=[annex._replace(silent_s=119)]), 600)
+    assert story.told == []
+    story.look(on_duty, 17)
+    assert story.told == ["+host id-1"]
+    (alert,) = alerts_of(story.watched).values()
+    assert (alert.about, alert.shared) == ("annex", True)
+    story.look(on_duty._replace(hosts=[annex._replace(silent_s=8 * 86_400)]), 5)
+    story.look(on_duty._replace(hosts=None), 5)
+    assert story.told == ["+host id-1"], "that it was forgotten is no end"
+    story.look(on_duty._replace(hosts=[annex._replace(silent_s=3)]), 3)
+    assert story.told == ["+host id-1", "-host id-1"]
+    assert keys(on_duty._replace(hosts=[annex._replace(silent_s=8 * 86_400)])) == set()
 
 
 def test_names_from_elsewhere_move_no_cursor_and_end_no_line() -> None:

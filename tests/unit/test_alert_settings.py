@@ -14,6 +14,7 @@ from syncd.alerts.webhook import Webhook
 from syncd.app.alarming import open_channels, thresholds_of
 from syncd.config import Settings, values
 from syncd.core.errors import ConfigError
+from syncd.daemon.enrolment import away_utc
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = '[[mirror]]\nname = "M"\nsource = "file://./s"\ntarget = "data/M"\n'
@@ -136,6 +137,12 @@ def test_what_is_no_hours(text: object) -> None:
 def test_away_is_read(tmp_path: Path) -> None:
     assert "are no hours" in problems(tmp_path, '[host]\naway = "by night"\n')
     assert load(tmp_path, '[host]\naway = "22:00-07:00"\n').host.away == (values.Hours(22 * 60, 7 * 60),)
+
+
+@pytest.mark.parametrize(("zone", "utc"), [("UTC", (1320, 420)), ("Asia/Kolkata", (990, 90))])
+def test_away_is_told_to_other_hosts_in_utc(tmp_path: Path, zone: str, utc: tuple[int, int]) -> None:
+    host = load(tmp_path, f'[host]\ntimezone = "{zone}"\naway = "22:00-07:00"\n').host
+    assert away_utc(host) == [utc]
 
 
 def test_the_document_has_a_line_for_each_rule() -> None:
