@@ -1,6 +1,6 @@
-.PHONY: demo test exhaustive bench fmt lock
+.PHONY: demo test exhaustive containers bench fmt lock
 
 PYTHON ?= python3
 
-demo test exhaustive bench fmt lock:
+demo test exhaustive containers bench fmt lock:
 	@$(PYTHON) dev.py $@ $(ARGS)

@@ -64,6 +64,10 @@ FILES = {
     "/usr/share/fonts/truetype/lohit-devanagari/Lohit-Devanagari.ttf": "fonts-lohit-deva",
 }
 
+# what the containers need on top of that
+CONTAINER_PROGRAMS = {"podman": "podman", "runc": "runc", "iptables": "iptables", "debootstrap": "debootstrap"}
+CONTAINER_FILES = {"/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns"}
+
 
 class Failed(Exception):
     """One line that says what went wrong, and perhaps a second one with the next step."""
@@ -132,10 +136,10 @@ def find_program(name):
     return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin")
 
 
-def install_programs():
+def install_programs(programs=PROGRAMS, files=FILES):
     """Install what the tests need from Debian's packages when we may; else say what is missing."""
-    missing = {package for program, package in PROGRAMS.items() if not find_program(program)}
-    missing = sorted(missing | {package for pattern, package in FILES.items() if not glob.glob(pattern)})
+    missing = {package for program, package in programs.items() if not find_program(program)}
+    missing = sorted(missing | {package for pattern, package in files.items() if not glob.glob(pattern)})
     if not missing:
         return
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -219,6 +223,17 @@ def exhaustive(arguments):
     return call([PYTHON, "-m", "pytest", "-n", str(workers()), "--timeout", "0", *arguments], env=env)
 
 
+def containers(arguments):
+    """bring both projects of deploy/ up in containers and run a job through them (needs root; 6 to 10 minutes)"""
+    install("dev")
+    install("containers")
+    install_programs()
+    install_programs(CONTAINER_PROGRAMS, CONTAINER_FILES)
+    build_servers()
+    env = {**os.environ, "SYNCD_CONTAINERS": "1", "CONTAINERS_CONF": str(ROOT / "tests/support/containers.conf")}
+    return call([PYTHON, "-m", "pytest", "-q", "tests/containers", *arguments], env=env)
+
+
 def bench(arguments):
     """measure against rclone, smbclient and rsync (arguments go to the benchmark)"""
     install("dev")
@@ -244,11 +259,19 @@ def lock(_arguments):
     base = [PYTHON, "-m", "uv", "pip", "compile", "--universal", "--python-version", "3.11", "--upgrade", "--quiet"]
     base += ["--generate-hashes", "--no-header", "--no-annotate"]
     inputs = {"runtime": ["pyproject.toml"], "dev": ["pyproject.toml", "--group", "dev"]}
-    inputs |= {name: ["--group", name] for name in ("bench", "build", "go", "sample")}
+    inputs |= {name: ["--group", name] for name in ("bench", "build", "containers", "go", "sample")}
     return max(call([*base, *given, "-o", LOCKS / f"{name}.lock"]) for name, given in inputs.items())
 
 
-COMMANDS = {"demo": demo, "test": test, "exhaustive": exhaustive, "bench": bench, "fmt": fmt, "lock": lock}
+COMMANDS = {
+    "demo": demo,
+    "test": test,
+    "exhaustive": exhaustive,
+    "containers": containers,
+    "bench": bench,
+    "fmt": fmt,
+    "lock": lock,
+}
 
 
 def main():
