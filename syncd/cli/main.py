@@ -108,12 +108,30 @@ def load_verb(name: str) -> tuple[argparse.ArgumentParser, ModuleType]:
     import importlib
 
     module = importlib.import_module(f"syncd.cli.{VERBS[name].module}")
+
+    def formatter(prog: str) -> argparse.HelpFormatter:
+        # without a width argparse loads shutil, and with it all kinds of compression, for each start of a command
+        return argparse.RawDescriptionHelpFormatter(prog, width=_columns() - 2)
+
     parser = argparse.ArgumentParser(
-        prog=f"syncd {name}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=f"syncd {name}",
+        formatter_class=formatter,
+        allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file")
     module.configure(parser)
     return parser, module
+
+
+def _columns() -> int:
+    """Return the width of the terminal as shutil.get_terminal_size() has it."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 class _Call:
