@@ -48,6 +48,7 @@ PROGRAMS = {
     "sshd": "openssh-server",
     "ssh-keygen": "openssh-client",
     "socat": "socat",
+    "haproxy": "haproxy",
     "strace": "strace",
     "rsync": "rsync",
     "chromium": "chromium",
