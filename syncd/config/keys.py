@@ -190,13 +190,16 @@ def _names(value: object) -> dict[str, str]:
 
 
 def _webhook(value: object) -> str:
-    """Read an http(s) URL; one that holds a login belongs into a file, and is not repeated."""
+    """Read an http(s) URL; one that holds a login, or what looks like a key, belongs into a file. None is repeated."""
     if value == "":
         return ""
     try:
-        return values.web_url(value)
+        found = values.web_url(value)
+        if "?" in found or re.search(r"/[A-Za-z0-9_-]{20,}(/|$)", found.partition("://")[2]):
+            raise ValueError("looks as if it held a secret")
     except ValueError as error:
         raise ValueError(f"{error}; a URL that holds a secret belongs into a file: webhook_file names it") from None
+    return found
 
 
 def _command(value: object, place: Place) -> tuple[str, ...]:

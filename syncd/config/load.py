@@ -120,6 +120,9 @@ class _Loader:
         alerts = self._alerts(raw.get("alerts", {}))
         self.problems += [f"{self.file}: {problem}" for problem in cross_checks(host, mirrors)]
         if self.problems:
+            from syncd.core.shown import printable  # start-up time: only for a wrong file
+
+            self.problems = [printable(problem) for problem in self.problems]
             count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
             raise ConfigError(f"the configuration {self.file} has {count}", problems=self.problems)
         return Settings(

@@ -73,9 +73,12 @@ def test_all_channels(tmp_path: Path) -> None:
         ('webhook = "hooks.example.org/hunter2"', "is not a URL"),
         ('webhook = "https://u:hunter2@h/"', "webhook_file names it"),
         ('webhook = "file:///etc/passwd"', "is not a URL"),
+        ('webhook = "https://hooks.example.org/T0/B0/hunter2hunter2hunter2hunter2"', "webhook_file names it"),
+        ('webhook = "https://h/x?token=hunter2"', "looks as if it held a secret"),
         ('webhook = "https://h/"\nwebhook_file = "url"', "has both webhook and webhook_file"),
         ('webhook_file = "https://h/hunter2"', "name the file that holds the secret"),
         ('webhook_file = "nowhere"', "does not exist"),
+        (r'webhook_file = "a\u0080\u200bb"', r"a\x80\u200bb does not exist"),
         ('webhook_file = "open"', "is open to others"),
         ('command = "rm -rf /"', "is not a list"),
         ("command = [5]", "alerts: command"),
@@ -98,6 +101,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, more: str, said: str) -> None:
     found = problems(tmp_path, f"[alerts]\n{more}\n")
     assert said in found
     assert "hunter2" not in found
+    assert found.replace("\n", "").isprintable()
 
 
 def test_a_password_goes_in_the_clear_to_this_machine_only(tmp_path: Path) -> None:
