@@ -73,6 +73,7 @@ class Watch:
         self._queue: Queue | None = None
         self._jobs_at = float("-inf")
         self._problem = ""
+        self._reported = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
         self._deliveries = [
@@ -103,9 +104,9 @@ class Watch:
             except SyncdError as error:
                 self._say(f"alerts cannot be looked for: {error.message}")
             except Exception as error:  # noqa: BLE001 (alerts are never worth the daemon)
-                if not self._ending.is_set():
+                if not self._ending.is_set() and not self._reported:
+                    self._reported = True  # one report; the next look may well be right
                     self._ears.bug(error)
-                    return
             else:
                 self._say(self._kept.problem)
             self._ending.wait(self._every_s)

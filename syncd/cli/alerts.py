@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ["syncd alerts list", "syncd alerts list --json", "syncd alerts test"],
         [0, 3],
     )
-    parser.add_argument("action", choices=["list", "test"])
+    parser.add_argument("action", choices=["list", "test"], help="what is wrong now; or a test message to everybody")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

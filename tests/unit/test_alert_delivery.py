@@ -176,3 +176,19 @@ def test_without_mongodb_each_host_tells_of_nsqd_itself(post: Post) -> None:
 )
 def test_what_nsqd_says_of_a_queue(told: object, queue: Queue | None) -> None:
     assert _depths(told, "t", "c") == queue
+
+
+def test_a_bug_is_reported_once_and_the_looks_go_on(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+
+    def broken() -> None:
+        turns.append("look")
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(post.watch, "look", broken)
+    post.watch._every_s = 0.01
+    post.watch._thread.start()
+    wait_for(lambda: len(turns) >= 3)
+    post.watch.close()
+    assert [str(error) for error in post.bugs] == ["nobody foresaw this"]
+    post.bugs.clear()
