@@ -128,7 +128,7 @@ class Change:
         """Put together the rows that facts become. Hot, so flat: it runs for every file."""
         records, events = self._records, self._events
         floor, now_ms = self._floor, self._now_ms
-        fromhex, before = bytes.fromhex, previous.get
+        fromhex, before = bytearray.fromhex, previous.get  # see pack_record()
         for fact, place in zip(facts, places, strict=True):
             held = before(place)
             if not isinstance(fact, Held):
@@ -156,7 +156,7 @@ class Change:
 
     def _drop(self, fact: Dropped, place: Key, held: Record) -> None:
         generation = max(held.generation + 1, self._now_ms)
-        digest, mtime_ns = bytes.fromhex(held.sha256), int64(held.mtime_ns)
+        digest, mtime_ns = bytearray.fromhex(held.sha256), int64(held.mtime_ns)
         self._events += (self._next_seq, fact.path, _REMOVED, held.size, digest, mtime_ns, generation)
         self._next_seq += 1
         self._buried.append((self._mirror_id, fact.path, generation))

@@ -45,20 +45,27 @@ _BATCHES = (512, 64, 8, 1)
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def pack_record(fingerprint: Fingerprint, digest: bytes, generation: int, local: LocalStat) -> bytes:
+def pack_record(fingerprint: Fingerprint, digest: bytearray, generation: int, local: LocalStat) -> bytearray:
     """Return what `records.packed` keeps: big-endian file_id, size, mtime_ns, ctime_ns, generation, local_inode,
     local_size, local_mtime_ns, SHA-256 (`digest`). absent_run has a column of its own.
 
     One column, so that a whole directory is read in one step of SQLite (see in_batches). Times that no clock shows
     (a server may send anything) are cut to 64 bits; such a file is then fetched again by every run.
+    A bytearray, since sqlite3 binds it as it is; for bytes, and None, it asks for an adapter first, which takes ten
+    times as long (need_adapt() in CPython's Modules/_sqlite/cursor.c).
     """
     size, mtime_ns, ctime_ns, file_id = fingerprint
     inode, local_size, local_mtime_ns = local
+    packed = bytearray(_KEPT.size)
     try:
-        return _KEPT.pack(file_id, size, mtime_ns, ctime_ns, generation, inode, local_size, local_mtime_ns, digest)
+        _KEPT.pack_into(
+            packed, 0, file_id, size, mtime_ns, ctime_ns, generation, inode, local_size, local_mtime_ns, digest
+        )
     except struct.error:
         numbers = int64(size), int64(mtime_ns), int64(ctime_ns), generation
-        return _KEPT.pack(uint64(file_id), *numbers, uint64(inode), local_size, int64(local_mtime_ns), digest)
+        local_numbers = uint64(inode), local_size, int64(local_mtime_ns)
+        _KEPT.pack_into(packed, 0, uint64(file_id), *numbers, *local_numbers, digest)
+    return packed
 
 
 def unpack_record(packed: bytes, absent_run: str) -> Record:
@@ -86,13 +93,13 @@ def unpack_records(absent_runs: Iterable[str], packed: bytes) -> list[Record]:
         raise unreadable(error) from error
 
 
-def pack_print(fingerprint: Fingerprint) -> bytes:
+def pack_print(fingerprint: Fingerprint) -> bytearray:
     """Return a fingerprint as a record's first 32 bytes have it: the first 8 are the id, the first 24 the identity."""
     size, mtime_ns, ctime_ns, file_id = fingerprint
     try:
-        return _PRINT.pack(file_id, size, mtime_ns, ctime_ns)
+        return bytearray(_PRINT.pack(file_id, size, mtime_ns, ctime_ns))  # see pack_record()
     except struct.error:
-        return _PRINT.pack(uint64(file_id), int64(size), int64(mtime_ns), int64(ctime_ns))
+        return bytearray(_PRINT.pack(uint64(file_id), int64(size), int64(mtime_ns), int64(ctime_ns)))
 
 
 def unpack_print(packed: bytes) -> Fingerprint:
