@@ -10,11 +10,11 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from struct import Struct
-from typing import Protocol
 
 from syncd.core.model import Fingerprint
+from syncd.sources.smb.asked import Callback, Step, Waiting, Whole, WholeFile
 from syncd.sources.smb.errors import (
     PENDING,
     ChannelLost,
@@ -47,28 +47,7 @@ from syncd.sources.smb.session import Link
 from syncd.sources.smb.transport import wait_for
 from syncd.sources.smb.whole import CLOSE_AT, WholePacker, unpack_whole
 
-Callback = Callable[[int, memoryview, int, int], None]
-"""Takes one final reply: its NTSTATUS, and where it lies: view[start:end], header first. Valid during the call only."""
-
-_Waiting = tuple[int, Callback, int, float, int]
-"""An unanswered request: command, callback, charge, when it was sent, and what had been received by then."""
-
-Step = tuple[int, bytes, int, Callback]
-"""One request: command, packed body, credit charge, who takes the reply."""
-
-
-class WholeFile(Protocol):
-    """Takes what comes of a small file that is asked for by one compound."""
-
-    def take_whole(self, content: memoryview) -> None:
-        """Take all of it, which came as it was listed and did not change meanwhile. Valid during the call only."""
-
-    def steps(self) -> list[Step]:
-        """Return the compound's requests, of which each reply is taken on its own instead."""
-
-
-_Whole = tuple[WholeFile, Fingerprint, int, float, int]
-"""Such a compound without an answer: who takes it, as what, READ's charge, when it was sent, what was received then."""
+__all__ = ["Callback", "Channel", "Step", "WholeFile", "wait_for_any"]
 
 _CREDIT_TARGET = 8192
 _CREDIT_STEP = 256
@@ -119,9 +98,9 @@ class Channel:
         self._stall_s = limits.stall_s
         self._waited_s = self._now = 0.0
         self._skipped_after = 4 * limits.bytes_in_flight
-        self._waiting: dict[int, _Waiting] = {}
-        self._wholes: dict[int, _Whole] = {}
-        self._patient: dict[int, _Waiting] = {}
+        self._waiting: dict[int, Waiting] = {}
+        self._wholes: dict[int, Whole] = {}
+        self._patient: dict[int, Waiting] = {}
         self._promised: set[int] = set()
         self._out = bytearray()
         self._frames = Frames(link.sealer)
@@ -413,7 +392,7 @@ class Channel:
             raise ProtocolError("the same interim reply again")
         self._promised.add(message_id)
 
-    def _account(self, answered: _Waiting, message_id: int, granted: int) -> None:
+    def _account(self, answered: Waiting, message_id: int, granted: int) -> None:
         if self._waiting.pop(message_id, None) is None:
             del self._patient[message_id]
             self._promised.discard(message_id)
