@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ from syncd.app.wiring import rules_of
 from syncd.config.settings import MirrorSettings
 from syncd.core.errors import RunStopped, SyncdError
 from syncd.core.model import Dropped, Fingerprint, RelPath
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 from syncd.engine.clock import utc_text
 from syncd.engine.report import Report
@@ -39,12 +39,11 @@ ProgressTo = Callable[[Report], None]
 """Shown how far a run is, ten times a second; called from one thread."""
 
 
-@dataclass(slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """What `run-once` prints: one run over one or several mirrors."""
 
     run_id: str
-    reports: list[Report] = field(default_factory=list)
+    reports: list[Report]
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +78,7 @@ class Running(Site):
         ConfigError.
         """
         mirrors = self._chosen(names)
-        result = RunResult(new_run_id())
+        result = RunResult(new_run_id(), [])
         sys.setswitchinterval(SWITCH_S)
         with self._writing() as (host, catalogue):
             for settings in mirrors:
@@ -96,7 +95,7 @@ class Running(Site):
 
     def dry_run(self, names: Sequence[str] = (), only: Sequence[str] = ()) -> RunResult:
         """Say what run_once() would do. Takes no lock and writes nothing."""
-        result = RunResult(new_run_id())
+        result = RunResult(new_run_id(), [])
         host = self._state.known_host()
         with open_readonly(self._state.catalogue) as catalogue:
             for settings in self._chosen(names):

@@ -19,7 +19,6 @@ The decision tree, one leaf a line:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from syncd.core import paths
@@ -51,34 +50,36 @@ class NameRules(NamedTuple):
     folds_unicode: bool = False
 
 
-@dataclass(slots=True)
 class Sorted:
     """A listing's entries by what they may become. refused: (name, reason)."""
 
-    files: dict[str, Entry] = field(default_factory=dict)
-    folders: list[str] = field(default_factory=list)
-    refused: list[tuple[str, Reason]] = field(default_factory=list)
-    excluded: set[str] = field(default_factory=set)
+    __slots__ = ("excluded", "files", "folders", "refused")
+
+    def __init__(self, files: dict[str, Entry]) -> None:
+        self.files = files
+        self.folders: list[str] = []
+        self.refused: list[tuple[str, Reason]] = []
+        self.excluded: set[str] = set()
 
 
-@dataclass(slots=True)
 class DirectoryPlan:
     """What one directory needs. Names, not paths; `arriving` and `changed` carry the entry as listed."""
 
-    unchanged: int = 0
-    listed: int = 0
-    arriving: list[tuple[Entry, Reason]] = field(default_factory=list)
-    changed: list[Entry] = field(default_factory=list)
-    repair: list[tuple[Entry, Reason]] = field(default_factory=list)
-    recheck: list[Entry] = field(default_factory=list)
-    unsettled: list[Entry] = field(default_factory=list)
-    seen_again: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    respelled: list[tuple[str, Entry]] = field(default_factory=list)
-    absent_folders: list[str] = field(default_factory=list)
-    flipped_files: list[str] = field(default_factory=list)
-    flipped_folders: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.unchanged = 0
+        self.listed = 0
+        self.arriving: list[tuple[Entry, Reason]] = []
+        self.changed: list[Entry] = []
+        self.repair: list[tuple[Entry, Reason]] = []
+        self.recheck: list[Entry] = []
+        self.unsettled: list[Entry] = []
+        self.seen_again: list[str] = []
+        self.absent: list[str] = []
+        self.respelled: list[tuple[str, Entry]] = []
+        self.absent_folders: list[str] = []
+        self.flipped_files: list[str] = []
+        self.flipped_folders: list[str] = []
+        self.foreign: list[str] = []
 
 
 def sort_entries(listing: Listing, rules: NameRules, held: Mapping[str, Record]) -> Sorted:
@@ -106,7 +107,7 @@ def _sort_plain(listing: Listing, rules: NameRules) -> Sorted | None:
 
 
 def _sort_each(listing: Listing, rules: NameRules) -> Sorted:
-    result = Sorted()
+    result = Sorted({})
     drops_file, drops_folder = rules.filters.drops_file, rules.filters.drops_folder
     refuse_name = paths.refuse_name
     prefix = listing.directory + "/" if listing.directory else ""
@@ -258,7 +259,8 @@ def compare(
 def _all_new(entries: Sorted, settled_before_ns: int) -> DirectoryPlan:
     """Decide on a directory of which nothing is held and nothing lies here: a first run's."""
     new, listed = Reason.NEW, entries.files.values()
-    plan = DirectoryPlan(arriving=[(entry, new) for entry in listed if entry.mtime_ns <= settled_before_ns])
+    plan = DirectoryPlan()
+    plan.arriving = [(entry, new) for entry in listed if entry.mtime_ns <= settled_before_ns]
     if len(plan.arriving) < len(listed):
         plan.unsettled = [entry for entry in listed if entry.mtime_ns > settled_before_ns]
     return plan

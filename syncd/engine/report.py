@@ -48,7 +48,7 @@ class Step(NamedTuple):
         return {**line, "from": self.from_path} if self.from_path else line
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Report:
     """Counters of one run over one mirror. Written by the run's threads, each its own fields; read by progress."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
 from syncd.core.model import ROOT, Entry, RelPath, Unheld
+from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
 from syncd.engine.clock import Clock, utc_text
@@ -24,8 +24,7 @@ from syncd.ports import Findings, Mirror, MirrorCatalogue, Source
 LOOKS = 2
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A run's report, and what its last transaction needs: findings if the scan was whole, what was held back."""
 
     report: Report

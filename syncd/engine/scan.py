@@ -7,7 +7,6 @@ away or replaces it is only noted in the run's findings and judged after the sca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from syncd.core import paths
 from syncd.core.errors import MirrorError, PathUnsafe, SourceUnavailable, SourceVanished
@@ -25,25 +24,28 @@ AT_ONCE = 256
 NOTHING_HELD = HeldDirectory({}, frozenset())
 
 
-@dataclass(slots=True)
 class Census:
     """Counts of a scan, in files, that the guard asks for."""
 
-    held: int
-    listed: int = 0
-    arriving: int = 0
+    __slots__ = ("arriving", "held", "listed")
+
+    def __init__(self, held: int) -> None:
+        self.held = held
+        self.listed = self.arriving = 0
 
 
-@dataclass(slots=True)
 class Left:
     """What a scan leaves for afterwards, besides its findings."""
 
-    unsettled: dict[RelPath, dict[str, Entry]] = field(default_factory=dict)
-    missing_folders: list[RelPath] = field(default_factory=list)
-    absent_folders: list[RelPath] = field(default_factory=list)
-    flipped_folders: set[RelPath] = field(default_factory=set)
-    flipped_files: set[RelPath] = field(default_factory=set)
-    respelled: list[tuple[RelPath, RelPath, Entry]] = field(default_factory=list)
+    __slots__ = ("absent_folders", "flipped_files", "flipped_folders", "missing_folders", "respelled", "unsettled")
+
+    def __init__(self) -> None:
+        self.unsettled: dict[RelPath, dict[str, Entry]] = {}
+        self.missing_folders: list[RelPath] = []
+        self.absent_folders: list[RelPath] = []
+        self.flipped_folders: set[RelPath] = set()
+        self.flipped_files: set[RelPath] = set()
+        self.respelled: list[tuple[RelPath, RelPath, Entry]] = []
 
 
 class Scan:

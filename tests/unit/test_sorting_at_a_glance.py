@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from syncd.core import paths, planner
 from syncd.core.filters import DEFAULT_EXCLUDES, Filters
 from syncd.core.model import Entry, Kind, Listing, RelPath
-from syncd.core.planner import NameRules, compare, sort_entries
+from syncd.core.planner import NameRules, Sorted, compare, sort_entries
 
 ODD = [
     "",
@@ -38,7 +38,8 @@ DIRECTORIES = st.sampled_from(["", "d", "d/" * 400 + "d", "x" * 810, "x" * 870])
 def test_a_glance_says_what_a_look_at_each_says(listed: list[tuple[str, Kind]], directory: str) -> None:
     entries = [Entry(name, kind, 1, 2, 3, number) for number, (name, kind) in enumerate(listed)]
     listing, rules = Listing(RelPath(directory), entries), NameRules(Filters())
-    assert sort_entries(listing, rules, {}) == planner._sort_each(listing, rules)
+    quick, slow = sort_entries(listing, rules, {}), planner._sort_each(listing, rules)
+    assert [getattr(quick, name) for name in Sorted.__slots__] == [getattr(slow, name) for name in Sorted.__slots__]
 
 
 @given(st.lists(NAMES, max_size=8))
@@ -69,4 +70,4 @@ def test_a_new_directory_is_compared_as_any_other(times: list[int], complete: bo
     plan = compare(listing, sort_entries(listing, rules, {}), {}, frozenset(), {}, 10)
     known = compare(listing, sort_entries(listing, rules, {}), {}, frozenset({"other"}), {}, 10)
     known.absent_folders.clear()
-    assert plan == known
+    assert vars(plan) == vars(known)
