@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from syncd.core.errors import CatalogueError, DiskFull, LeaseRefused, Scope, SyncdError
@@ -314,7 +313,7 @@ class Leases:
             size=held.pin.local.size,
             sha256=version.sha256,
             generation=held.generation,
-            expires_at=datetime.fromtimestamp(expires_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_at_ms // 1000)),
         )
 
     # -- ending

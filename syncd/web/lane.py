@@ -29,7 +29,7 @@ _PLAIN = re.compile(
     rb"(GET|POST|PUT|DELETE) (/[!-~]{0,%d}) HTTP/1\.1\r\n((?:[A-Za-z-]+: [!-~ ]+\r\n)+)\r\n" % TARGET_MAX
 )
 _HEADERS = frozenset({"Host", "Content-Type", "Content-Length", "Authorization", "User-Agent", "Accept"})
-_LENGTH = re.compile(r"[0-9]{1,5}")
+_DIGITS = 5
 _BODILESS = 304
 
 
@@ -47,16 +47,15 @@ def plain(got: bytes) -> Plain | None:
     head = _PLAIN.match(got)
     if head is None:
         return None
-    headers = {}
-    lines = head[3][:-2].decode("ascii").split("\r\n")
-    for line in lines:
+    headers: dict[str, str] = {}
+    for line in head[3][:-2].decode("ascii").split("\r\n"):
         name, _, value = line.partition(": ")
+        if name not in _HEADERS or name in headers:
+            return None
         headers[name] = value
     body = got[head.end() :]
     length = headers.get("Content-Length", "0")
-    if len(headers) < len(lines) or not _HEADERS.issuperset(headers) or "Host" not in headers:
-        return None
-    if _LENGTH.fullmatch(length) is None or int(length) != len(body):
+    if "Host" not in headers or not length.isdigit() or len(length) > _DIGITS or int(length) != len(body):
         return None
     return Plain(head[1].decode("ascii"), head[2].decode("ascii"), headers, body)
 
