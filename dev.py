@@ -49,6 +49,7 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "socat": "socat",
     "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "strace": "strace",
     "rsync": "rsync",
     "chromium": "chromium",
