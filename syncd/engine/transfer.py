@@ -254,19 +254,19 @@ class Transfer:
     def _sink(self, wanted: Wanted) -> Sink:
         fetch = _ours(wanted)
         path, size = fetch.path, fetch.fingerprint.size
-        sink: Staged | CheckpointSink | DigestSink
-        if fetch.adopt:
-            sink = DigestSink()
-        elif size < CHECKPOINT_BYTES:
+        if size < CHECKPOINT_BYTES and not fetch.adopt:  # nearly all
             self._space.reserve(size)
-            sink = self._mirror.stage()
-        else:
-            self._space.reserve(size - fetch.offset)
-            staged = self._resumed.pop(path, None) or self._mirror.stage()
-            sink = CheckpointSink(staged, fetch, self._catalogue)
-            self._reserved[path] = staged, size
-        self._open[path] = sink
+            self._open[path] = staged = self._mirror.stage()
+            return staged
+        self._open[path] = sink = DigestSink() if fetch.adopt else self._checkpointed(fetch)
         return sink
+
+    def _checkpointed(self, fetch: Fetch) -> CheckpointSink:
+        path, size = fetch.path, fetch.fingerprint.size
+        self._space.reserve(size - fetch.offset)
+        staged = self._resumed.pop(path, None) or self._mirror.stage()
+        self._reserved[path] = staged, size
+        return CheckpointSink(staged, fetch, self._catalogue)
 
     def _unwritten(self) -> int:
         return sum(size - staged.size for staged, size in list(self._reserved.values()))
@@ -274,7 +274,8 @@ class Transfer:
     def _arrive(self, fetch: Fetch) -> None:
         path, fingerprint = fetch.path, fetch.fingerprint
         sink = self._open.pop(path)
-        self._report.bytes += fingerprint.size - fetch.offset
+        size, mtime_ns, _, _ = fingerprint
+        self._report.bytes += size - fetch.offset
         if isinstance(sink, DigestSink):
             self._adopt(fetch, sink.hexdigest())
             return
@@ -282,12 +283,12 @@ class Transfer:
             self._reserved.pop(path, None)
             sink = sink.staged
         try:
-            sha256 = sink.seal(fingerprint.mtime_ns)
+            sha256 = sink.seal(mtime_ns)
         except MirrorError as error:
             sink.discard()
             self._lose_locally(fetch, error)
             return
-        self._inbox.put(Arrived(fetch, sha256, sink), fingerprint.size)
+        self._inbox.put(tuple.__new__(Arrived, (fetch, sha256, sink, None)), size)
 
     def _adopt(self, fetch: Fetch, sha256: str) -> None:
         """Keep the local file as it lies if its bytes are the server's; else fetch again, to be written this time."""
