@@ -41,7 +41,10 @@ def host(tmp_path: Path) -> Host:
 
 
 def told_by(host: Host, url: str, more: str = "") -> None:
-    host.tables = f'[alerts]\nwebhook = "{url}"\n{QUICK}{more}\n'
+    secret = host.base / "webhook-url"
+    secret.write_text(f"{url}\n")
+    secret.chmod(0o600)
+    host.tables = f'[alerts]\nwebhook_file = "{secret}"\n{QUICK}{more}\n'
     host.write()
 
 
