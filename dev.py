@@ -49,6 +49,7 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "socat": "socat",
     "haproxy": "haproxy",
+    "shellcheck": "shellcheck",
     "kubectl": "kubernetes-client",
     "strace": "strace",
     "rsync": "rsync",

@@ -1,0 +1,204 @@
+#!/bin/sh
+# Install syncd for one user, without admin rights: macOS and Linux. Shows what it would do, asks, then does it.
+#
+#   sh install.sh                  show the steps, ask, install
+#   sh install.sh --dry-run        show the steps only
+#   sh install.sh --uninstall      take the programs and the service away; settings, state and files stay
+#   sh install.sh --uninstall --purge    settings and state too; mirrored files stay in any case
+#
+# Needs a Python of any age from 3.8 (macOS brings one). Where none is 3.11 or newer, uv fetches one for this user alone.
+set -eu
+
+VERSION_NEEDED="3.11"
+PYTHON_FETCHED="3.12"
+UV="uv==0.13.9"
+
+here=$(cd "$(dirname "$0")" && pwd)
+prefix="${HOME:?HOME is not set}/.local/share/syncd"
+bin="$HOME/.local/bin"
+python=""
+dry_run=no
+yes=no
+uninstall=no
+purge=no
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
+    exit 1
+}
+usage() {
+    say "usage: sh install.sh [--dry-run] [--yes] [--prefix DIR] [--bin DIR] [--python PROGRAM]"
+    say "       sh install.sh --uninstall [--purge] [--dry-run] [--yes] [--prefix DIR] [--bin DIR]"
+}
+ask() {
+    [ "$yes" = no ] || return 0
+    printf '%s [y/N] ' "$1"
+    read -r answer || answer=no
+    case "$answer" in
+        y | Y | yes | Yes) ;;
+        *) say "Nothing was changed." && exit 0 ;;
+    esac
+}
+
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --dry-run) dry_run=yes ;;
+        --yes) yes=yes ;;
+        --uninstall) uninstall=yes ;;
+        --purge) purge=yes ;;
+        --prefix | --bin | --python)
+            [ $# -gt 1 ] || fail "$1 needs a value" "sh install.sh --help"
+            case "$1" in
+                --prefix) prefix=$2 ;;
+                --bin) bin=$2 ;;
+                *) python=$2 ;;
+            esac
+            shift
+            ;;
+        -h | --help) usage && exit 0 ;;
+        *) usage >&2 && exit 2 ;;
+    esac
+    shift
+done
+case "$prefix" in
+    /*) ;;
+    *) fail "--prefix has to be an absolute path: $prefix" ;;
+esac
+
+if [ "$(uname)" = Darwin ]; then
+    settings="$HOME/Library/Application Support/syncd"
+else
+    settings="${XDG_CONFIG_HOME:-$HOME/.config}/syncd"
+fi
+state="$HOME/.local/state/syncd"
+
+# --- taking it away ------------------------------------------------------------------------------------------------
+
+is_ours() { # whether a link in $bin leads into $prefix
+    [ -L "$1" ] || return 1
+    case "$(readlink "$1")" in
+        "$prefix"/*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+if [ "$uninstall" = yes ]; then
+    [ -e "$prefix/current" ] || [ "$purge" = yes ] || fail "syncd is not installed in $prefix" "--prefix DIR, if it is elsewhere"
+    say "This goes:"
+    [ ! -x "$prefix/current/bin/syncd" ] || say "  the service, if one is installed (syncd service uninstall)"
+    for name in syncd worker-glue; do
+        ! is_ours "$bin/$name" || say "  $bin/$name"
+    done
+    for name in versions current uv python; do
+        [ ! -e "$prefix/$name" ] || say "  $prefix/$name"
+    done
+    if [ "$purge" = yes ]; then
+        [ ! -e "$settings" ] || say "  $settings (settings and passwords)"
+        [ ! -e "$state" ] || say "  $state (catalogue, reports)"
+    else
+        say "Settings and state stay ($settings, $state); --purge takes them too."
+    fi
+    say "Mirrored files stay where they are."
+    for each in "$prefix" "$settings" "$state"; do
+        [ -d "$each" ] || continue
+        found=$(find "$each" -path '*/.syncd/owner' | head -n 1)
+        [ -z "$found" ] || fail "there is a mirror in $each (${found%/.syncd/owner})" "move it elsewhere first, with its .syncd"
+    done
+    [ "$dry_run" = no ] || exit 0
+    ask "Go on?"
+    if [ -x "$prefix/current/bin/syncd" ] && [ -e "$settings/config.toml" ]; then
+        "$prefix/current/bin/syncd" service uninstall || say "no service was taken away"
+    fi
+    for name in syncd worker-glue; do
+        ! is_ours "$bin/$name" || rm -f "$bin/$name"
+    done
+    rm -rf "$prefix/versions" "$prefix/current" "$prefix/uv" "$prefix/python"
+    [ ! -d "$prefix" ] || rmdir "$prefix" 2>/dev/null || say "$prefix has other things in it, and stays"
+    if [ "$purge" = yes ]; then
+        rm -rf "$settings" "$state"
+    fi
+    say "Done."
+    exit 0
+fi
+
+# --- installing ----------------------------------------------------------------------------------------------------
+
+[ -f "$here/requirements/runtime.lock" ] || fail "$here is not syncd's folder" "run install.sh where it was unpacked"
+
+is_new_enough() {
+    "$1" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$VERSION_NEEDED'.split('.'))))" 2>/dev/null
+}
+
+if [ -n "$python" ]; then
+    is_new_enough "$python" || fail "$python is not Python $VERSION_NEEDED or newer" "name another one with --python"
+else
+    for each in python3.14 python3.13 python3.12 python3.11 python3; do
+        if command -v "$each" >/dev/null 2>&1 && is_new_enough "$each"; then
+            python=$(command -v "$each")
+            break
+        fi
+    done
+fi
+old=""
+if [ -z "$python" ]; then
+    old=$(command -v python3) || fail "there is no python3" "macOS: run 'xcode-select --install'; Linux: ask for python3"
+fi
+
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$here/syncd/__init__.py")
+target="$prefix/versions/$version-$(date -u +%Y%m%dT%H%M%S)"
+say "Steps, all of them below $HOME's own folders:"
+if [ -n "$python" ]; then
+    say "  1. use $python"
+else
+    say "  1. fetch Python $PYTHON_FETCHED with uv into $prefix/python ($old is too old)"
+fi
+say "  2. install syncd $version and the locked versions of what it needs into $target"
+say "  3. link $bin/syncd and $bin/worker-glue to it"
+[ "$dry_run" = no ] || exit 0
+ask "Go on?"
+
+umask 022
+mkdir -p "$prefix/versions" "$bin"
+if [ -z "$python" ]; then
+    "$old" -m venv "$prefix/uv" || fail "$old cannot make a virtual environment" "Debian: apt-get install python3-venv"
+    "$prefix/uv/bin/python" -m pip install --quiet --disable-pip-version-check "$UV" || fail "uv cannot be fetched" "check the network"
+    "$prefix/uv/bin/uv" python install --quiet --install-dir "$prefix/python" "$PYTHON_FETCHED" ||
+        fail "uv cannot fetch Python $PYTHON_FETCHED" "check the network, or name a Python with --python"
+    python=$(find "$prefix/python" -path '*/bin/python3' | head -n 1)
+    [ -n "$python" ] || fail "uv fetched no Python" "name a Python with --python"
+fi
+
+undo() {
+    rm -rf "$target"
+    fail "$1" "$2"
+}
+"$python" -m venv "$target" || undo "$python cannot make a virtual environment" "Debian: apt-get install python3-venv"
+(
+    cd "$target"
+    bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+        -r "$here/requirements/build.lock" -r "$here/requirements/runtime.lock" &&
+        bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation "$here"
+) || undo "the locked versions cannot be installed (see above)" "check the network, then run this again"
+"$target/bin/syncd" --version >/dev/null || undo "the installed syncd does not start" "report it, with the lines above"
+
+ln -sfn "$target" "$prefix/current"
+for name in syncd worker-glue; do
+    if [ -e "$bin/$name" ] && ! is_ours "$bin/$name"; then
+        fail "$bin/$name is there already, and not from here" "take it away, or choose another folder with --bin"
+    fi
+    ln -sfn "$prefix/current/bin/$name" "$bin/$name"
+done
+# the version before this one stays, to go back to; what is older goes
+for each in $(find "$prefix/versions" -mindepth 1 -maxdepth 1 -type d -name '*-*' | sort | sed '$d' | sed '$d'); do
+    rm -rf "$each"
+done
+
+say "syncd $version is installed."
+case ":$PATH:" in
+    *":$bin:"*) ;;
+    *) say "Your shell does not look into $bin yet: add to its profile  export PATH=\"$bin:\$PATH\"" ;;
+esac
+say "  next: $bin/syncd init"
+say "  then: $bin/syncd service install"
