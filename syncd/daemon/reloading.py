@@ -23,21 +23,29 @@ class ConfigWatch:
 
     def start(self) -> None:
         """Begin to watch; where the system cannot, changed() alone has to do."""
-        from watchdog.events import FileSystemEventHandler
+        from watchdog import events
         from watchdog.observers import Observer
 
         watch = self
 
-        class _Handler(FileSystemEventHandler):
+        class _Handler(events.FileSystemEventHandler):
             def on_any_event(self, event: Any) -> None:
                 if watch._path.name in (os.path.basename(event.src_path), os.path.basename(event.dest_path or "")):
                     watch._told_of()
 
+        # not that something was opened: where the mirror lies beside the configuration, each reader of it would tell us
+        kinds: list[type[events.FileSystemEvent]] = [
+            events.FileCreatedEvent,
+            events.FileModifiedEvent,
+            events.FileClosedEvent,
+            events.FileMovedEvent,
+            events.FileDeletedEvent,
+        ]
         observer = Observer()
         observer.name = "config"
         observer.daemon = True
         with suppress(OSError):
-            observer.schedule(_Handler(), str(self._path.parent), recursive=False)
+            observer.schedule(_Handler(), str(self._path.parent), recursive=False, event_filter=kinds)
             observer.start()
             self._observer = observer
 
