@@ -20,7 +20,7 @@ from tests.support.smtp import SmtpServer, certificate, start_smtp
 from tests.support.webhook import WebhookServer, start_webhook
 
 LIMIT_S = 1.0
-PATIENCE_S = 8.0
+PATIENCE_S = 20.0
 ALERT = Alert(
     "halted पत्र", Rule.HALTED, "पत्र", "पत्र is halted: 214 of 412 files gone", "syncd approve", "2026-01-01T00:00:00Z"
 )
@@ -53,7 +53,7 @@ def refused(channel: Webhook | Command | Mail, notice: Notice = BEGUN) -> str:
 
 
 def test_a_webhook_gets_the_message_as_json(hook: WebhookServer) -> None:
-    Webhook(lambda: hook.url + "\n", limit_s=LIMIT_S).send(BEGUN)
+    Webhook(lambda: hook.url + "\n", limit_s=PATIENCE_S).send(BEGUN)
     (told,) = hook.accepted
     assert told["v"] == 1
     assert told["host"] == "tod-mac"
@@ -66,7 +66,7 @@ def test_a_webhook_gets_the_message_as_json(hook: WebhookServer) -> None:
 @pytest.mark.parametrize("status", [500, 503, 404, 401, 302])
 def test_a_webhook_that_answers_no_2xx_has_not_taken_it(hook: WebhookServer, status: int) -> None:
     hook.status, hook.location = status, "http://127.0.0.1:9/elsewhere"
-    said = refused(Webhook(lambda: hook.url, limit_s=LIMIT_S))
+    said = refused(Webhook(lambda: hook.url, limit_s=PATIENCE_S))
     assert f"HTTP status {status}" in said
     assert "s3cret" not in said
     assert len(hook.notices) == 1, "no second try of its own, and no redirect is followed"
@@ -98,7 +98,7 @@ def test_a_webhook_over_tls_whose_certificate_nobody_signed_is_refused(hook: Web
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(tmp_path))
     hook.socket = context.wrap_socket(hook.socket, server_side=True)
-    said = refused(Webhook(lambda: hook.url.replace("http://127.0.0.1", "https://localhost"), limit_s=LIMIT_S))
+    said = refused(Webhook(lambda: hook.url.replace("http://127.0.0.1", "https://localhost"), limit_s=PATIENCE_S))
     assert "self-signed certificate" in said
     assert hook.notices == []
 
@@ -152,9 +152,9 @@ def test_a_command_need_not_read_its_input(tmp_path: Path) -> None:
 # --- e-mail
 
 
-def mail(server: SmtpServer, tls: str = "none", **login: object) -> Mail:
+def mail(server: SmtpServer, tls: str = "none", limit_s: float = PATIENCE_S, **login: object) -> Mail:
     reached = MailServer("localhost", server.port, tls, **login)  # type: ignore[arg-type]
-    return Mail(reached, "syncd@example.org", ["a@example.org", "b@example.org"], limit_s=LIMIT_S)
+    return Mail(reached, "syncd@example.org", ["a@example.org", "b@example.org"], limit_s=limit_s)
 
 
 def test_a_mail_arrives(smtp: SmtpServer) -> None:
@@ -215,7 +215,7 @@ def test_a_server_that_refuses(smtp: SmtpServer, command: str, reply: bytes, sai
 
 def test_a_server_that_says_nothing_is_left_in_time(smtp: SmtpServer) -> None:
     smtp.stalled.set()
-    assert "no answer within 1 s" in refused(mail(smtp))
+    assert "no answer within 1 s" in refused(mail(smtp, limit_s=LIMIT_S))
 
 
 def test_a_server_that_is_down() -> None:
