@@ -37,6 +37,7 @@ class ConfigWatch:
         kinds: list[type[events.FileSystemEvent]] = [
             events.FileCreatedEvent,
             events.FileModifiedEvent,
+            events.FileAttribEvent,
             events.FileClosedEvent,
             events.FileMovedEvent,
             events.FileDeletedEvent,
