@@ -309,7 +309,7 @@ def test_a_channel_is_listed_and_keeps_everything(two: tuple[NsqdServer, NsqdSer
         nsqd.http(f"/mpub?topic={topic}", b"\n".join(b"%d-%d" % (number, n) for n in range(150 + 250 * number)))
     where = Where([each.address for each in two])
     found = []
-    for letter in drain(where, topic, WORKERS, idle_s=1.0, patience=PATIENCE):
+    for letter in drain(where, topic, WORKERS, idle_s=4.0, patience=PATIENCE):
         letter.requeue(0)
         found.append(letter.body)
     assert len(found) == len(set(found)) == 550

@@ -84,6 +84,7 @@ class Readers:
         self._owed: deque[tuple[Connection, bytes]] = deque()
         self._woken = False
         self._ending = False
+        self._stopped = False
         self._give_back_s = CLOSE_TIMEOUT_S
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
@@ -123,7 +124,7 @@ class Readers:
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Give back what is in hand, end all connections and the thread; safe to repeat."""
         self._give_back_s = timeout_s
-        self._call(self._loop.stop)
+        self._call(self._stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s + CLOSE_TIMEOUT_S)
 
@@ -132,6 +133,12 @@ class Readers:
             self._loop.call_soon_threadsafe(work, *arguments)
 
     # --- the loop's thread
+
+    def _stop(self) -> None:
+        """Stop the loop once: a second stop would end the winding up, and what is in hand would not be given back."""
+        if not self._stopped:
+            self._stopped = True
+            self._loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
