@@ -36,4 +36,4 @@ USER 1000:1000
 VOLUME /state
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["worker-glue", "doctor", "--live"]
-CMD ["worker-glue", "run", "--workers", "1"]
+CMD ["worker-glue", "run", "--workers", "1", "--wait-for-config"]

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 GRACE_S, HUNG_S = 25.0, 90.0
 IDLE_S = 10.0
+CONFIG_RETRY_S = 2.0
 WORKERS_MAX = 256
 
 
@@ -66,16 +68,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="end when nothing has come for so long and nothing is owed (10 s)",
     )
     parser.add_argument(
+        "--wait-for-config",
+        action="store_true",
+        help="with a configuration that cannot be used: stay up, without workers, and read it again (for containers)",
+    )
+    parser.add_argument(
         "--log-file", metavar="FILE", type=Path, help="log there instead of stderr; rotated at 10 MB, 5 files are kept"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Keep the workers up; 0 when ended by SIGTERM, 130 by SIGINT."""
-    settings = load(args)
-    _check(settings)
     if args.log_file is not None:
         _log_to(args.log_file)
+    settings = _usable_settings(args)
     from worker_glue.running import ids
 
     count = args.workers or settings.worker.workers
@@ -88,6 +94,27 @@ def run(args: argparse.Namespace) -> int:
     finally:
         for each in claims:
             each.release(folder)
+
+
+def _usable_settings(args: argparse.Namespace) -> Settings:
+    """Load and check the settings; with --wait-for-config again and again, saying each problem once."""
+    from syncd.log import logger
+
+    said: tuple[str, ...] = ()
+    while True:
+        try:
+            settings = load(args)
+            _check(settings)
+        except ConfigError as error:
+            if not args.wait_for_config:
+                raise
+            problems = (error.message, *error.problems)
+            if problems != said:
+                said = problems
+                logger().error("config.unusable", error=error.message, problems=list(error.problems), hint=error.hint)
+            time.sleep(CONFIG_RETRY_S)
+        else:
+            return settings
 
 
 def _supervised(
