@@ -109,7 +109,10 @@ if [ "$uninstall" = yes ]; then
     [ "$dry_run" = no ] || exit 0
     ask "Go on?"
     if [ -x "$prefix/current/bin/syncd" ] && [ -e "$settings/config.toml" ]; then
-        "$prefix/current/bin/syncd" service uninstall || say "no service was taken away"
+        code=0
+        "$prefix/current/bin/syncd" service uninstall || code=$?
+        # 2: there is nothing here that a service could be installed into
+        [ "$code" = 0 ] || [ "$code" = 2 ] || fail "the service could not be taken away" "see above; then run this again"
     fi
     for name in syncd worker-glue; do
         ! is_ours "$bin/$name" || rm -f "$bin/$name"
@@ -148,7 +151,12 @@ fi
 
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$here/syncd/__init__.py")
 target="$prefix/versions/$version-$(date -u +%Y%m%dT%H%M%S)"
-say "Steps, all of them below $HOME's own folders:"
+for name in syncd worker-glue; do
+    if [ -e "$bin/$name" ] && ! is_ours "$bin/$name"; then
+        fail "$bin/$name is there already, and not from here" "take it away, or choose another folder with --bin"
+    fi
+done
+say "Steps:"
 if [ -n "$python" ]; then
     say "  1. use $python"
 else
@@ -185,13 +193,10 @@ undo() {
 
 ln -sfn "$target" "$prefix/current"
 for name in syncd worker-glue; do
-    if [ -e "$bin/$name" ] && ! is_ours "$bin/$name"; then
-        fail "$bin/$name is there already, and not from here" "take it away, or choose another folder with --bin"
-    fi
     ln -sfn "$prefix/current/bin/$name" "$bin/$name"
 done
 # the version before this one stays, to go back to; what is older goes
-for each in $(find "$prefix/versions" -mindepth 1 -maxdepth 1 -type d -name '*-*' | sort | sed '$d' | sed '$d'); do
+find "$prefix/versions" -mindepth 1 -maxdepth 1 -type d -name '*-*' | sort | sed '$d' | sed '$d' | while IFS= read -r each; do
     rm -rf "$each"
 done
 

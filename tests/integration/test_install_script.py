@@ -113,6 +113,16 @@ def test_installed_run_and_taken_away(home: Home) -> None:
     assert not state.exists() and mirrored.exists()
 
 
+def test_a_program_of_somebody_else_is_left_alone(home: Home) -> None:
+    home.bin.mkdir(parents=True)
+    (home.bin / "syncd").write_text("mine")
+    done = home.script("--yes", "--python", sys.executable)
+    assert done.returncode == 1
+    assert "--bin" in done.stderr
+    assert (home.bin / "syncd").read_text() == "mine"
+    assert not (home.path / ".local" / "share").exists()
+
+
 def test_a_mirror_inside_of_what_would_go_stops_it(home: Home) -> None:
     owner = home.path / ".local" / "state" / "syncd" / "data" / ".syncd" / "owner"
     owner.parent.mkdir(parents=True)
