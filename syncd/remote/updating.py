@@ -220,9 +220,13 @@ class WheelChange:
 _HAVE = """docker image inspect {image} >/dev/null 2>&1 || docker pull {image} >/dev/null
 """
 _READ = "if [ -e .env ]; then cat .env; fi\n"
-# What stood there is kept beside it, with its owner and mode; the new text takes its place in one step.
+# What stands there is kept beside it, as it is: what is put back are those bytes, and they are there for a person too.
+_KEEP_ENV = "if [ -e .env ]; then cp -p .env .env.before; else rm -f .env.before; fi\n"
+_BACK_ENV = """if [ -e .env.before ]; then cp -p .env.before .env.part && mv .env.part .env; else rm -f .env; fi
+"""
+# The new text takes its place in one step, with the owner and mode of the old one.
 _WRITE = """rm -f .env.part
-if [ -e .env ]; then cp -p .env .env.before && cp -p .env .env.part || exit; else umask 077; fi
+if [ -e .env ]; then cp -p .env .env.part || exit; else umask 077; fi
 cat >.env.part && mv .env.part .env
 """
 _UP = "exec docker compose up -d\n"
@@ -248,16 +252,22 @@ class ImageChange:
                 f"{self._image} is what runs there already",
                 hint="give the new image a tag of its own, or there is nothing to go back to",
             )
+        if "\N{REPLACEMENT CHARACTER}" in self._before:
+            raise HostUnfit("the project's .env is no UTF-8, so it cannot be changed from here")
         need(host, commands.in_project(host.remote, _HAVE.format(image=commands.word(self._image))), PULL_S)
+        need(host, commands.in_project(host.remote, _KEEP_ENV), STEP_S)
 
     def put_in(self, host: Host) -> None:
-        self._write(host, with_assigned(self._before, self._variable, self._image))
+        text = with_assigned(self._before, self._variable, self._image)
+        need(host, commands.in_project(host.remote, _WRITE), STEP_S, text.encode())
+        self._up(host)
 
     def back(self, host: Host) -> None:
-        self._write(host, self._before)
+        need(host, commands.in_project(host.remote, _BACK_ENV), STEP_S)
+        self._up(host)
 
-    def _write(self, host: Host, text: str) -> None:
-        need(host, commands.in_project(host.remote, _WRITE), STEP_S, text.encode())
+    @staticmethod
+    def _up(host: Host) -> None:
         need(host, commands.in_project(host.remote, _UP), PULL_S)
 
 
@@ -268,6 +278,7 @@ def assigned(text: str, variable: str) -> str:
 
 
 def with_assigned(text: str, variable: str, value: str) -> str:
-    """Return the text of an .env file with a variable set: in its own line where it has one, else in a new one."""
-    kept = [line for line in text.splitlines() if not line.startswith(f"{variable}=")]
+    """Return the text of an .env file with a variable set, in its last line; all else stays as it is."""
+    lines = text.removesuffix("\n").split("\n") if text else []
+    kept = [line for line in lines if not line.startswith(f"{variable}=")]
     return "\n".join([*kept, f"{variable}={value}"]) + "\n"

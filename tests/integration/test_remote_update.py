@@ -162,6 +162,7 @@ def test_an_image_is_put_in_and_one_that_does_not_work_is_taken_out_again(desk: 
     done = desk("remote", "update", "far", "--image", "syncd:9.4")
     assert "went back to 9.2: cannot start" in done.out
     assert env.read_text() == "SERVER=x\nSYNCD_IMAGE=syncd:9.2\n"
+    assert (project / ".env.before").read_text() == env.read_text(), "what a person puts back by hand is what worked"
     assert (project / "running-image").read_text() == "9.2\n"
 
     done = desk("remote", "status", "far")
@@ -174,3 +175,9 @@ def test_an_image_is_put_in_and_one_that_does_not_work_is_taken_out_again(desk: 
         assert done.code == 3
         assert said in done.out
     assert env.read_text() == "SERVER=x\nSYNCD_IMAGE=syncd:9.2\n"
+
+    env.write_bytes(b"PASSWORD=f\xfcr\nSYNCD_IMAGE=syncd:9.2\n")
+    done = desk("remote", "update", "far", "--image", "syncd:9.1")
+    assert done.code == 2
+    assert "no UTF-8" in done.out
+    assert env.read_bytes() == b"PASSWORD=f\xfcr\nSYNCD_IMAGE=syncd:9.2\n"

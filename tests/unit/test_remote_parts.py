@@ -293,6 +293,20 @@ def test_one_line_of_an_env_file_is_changed() -> None:
     changed = updating.with_assigned(text, "SYNCD_IMAGE", "syncd:2")
     assert changed == "SERVER=1.2.3.4\n# SYNCD_IMAGE=old\nX=y\nSYNCD_IMAGE=syncd:2\n"
     assert updating.assigned("", "SYNCD_IMAGE") == ""
+    assert updating.with_assigned("", "X", "1") == "X=1\n"
+    assert updating.with_assigned("A=1\n\n# b\x0cc\u2028d", "X", "1") == "A=1\n\n# b\x0cc\u2028d\nX=1\n"
+
+
+def test_what_stood_in_an_env_file_is_put_back_as_it_was(shell: Shell) -> None:
+    env, kept = shell.home / ".env", shell.home / ".env.before"
+    for before in (b"A=f\xfcr\r\n\nB=1", b"", None):
+        kept.write_bytes(b"of an update long ago")
+        env.unlink(missing_ok=True)
+        if before is not None:
+            env.write_bytes(before)
+        for text in (updating._KEEP_ENV, "echo X=new >.env\n", updating._BACK_ENV, updating._BACK_ENV):
+            assert shell.run(commands.shell(text)).returncode == 0
+        assert (env.read_bytes() if env.exists() else None) == before
 
 
 @pytest.mark.parametrize("image", ["", "-x", "a b", "x;y", "$(x)", "a\nb"])
