@@ -78,12 +78,14 @@ class Delivery:
             self._thread.join(wait_s)
 
     def _run(self) -> None:
-        try:
-            while (wanted := self._next()) is not None:
+        while (wanted := self._next()) is not None:
+            try:
                 with self._kept.turn(self.name):
                     self._attempt(wanted)
-        except Exception as error:  # noqa: BLE001 (a bug in one channel is never worth the others)
-            self._bug(error)
+            except Exception as error:  # noqa: BLE001 (a bug in one message is never worth the next)
+                self._failures += 1
+                if self._failures == 1:
+                    self._bug(error)
 
     def _next(self) -> dict[str, Alert] | None:
         """Wait until there is something to tell and it is time to; None when it ends."""

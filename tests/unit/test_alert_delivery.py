@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.alerts.kept import FILE, Kept
+from syncd.alerts.model import Notice
 from syncd.alerts.queue import _depths
 from syncd.alerts.rules import Facts, MirrorFact, Queue
 from tests.support.alerting import WELL, Post
@@ -176,6 +177,23 @@ def test_without_mongodb_each_host_tells_of_nsqd_itself(post: Post) -> None:
 )
 def test_what_nsqd_says_of_a_queue(told: object, queue: Queue | None) -> None:
     assert _depths(told, "t", "c") == queue
+
+
+def test_a_bug_in_a_channel_is_reported_once_and_it_goes_on(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    send, tries = post.channel.send, []
+
+    def broken(notice: Notice) -> None:
+        tries.append(notice)
+        if len(tries) < 4:
+            raise RuntimeError("nobody foresaw this")
+        send(notice)
+
+    monkeypatch.setattr(post.channel, "send", broken)
+    post.state = HALTED
+    post.look()
+    assert post.channel.told == ["+halted M"]
+    assert [str(error) for error in post.bugs] == ["nobody foresaw this"]
+    post.bugs.clear()
 
 
 def test_a_bug_is_reported_once_and_the_looks_go_on(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
