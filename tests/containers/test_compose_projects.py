@@ -161,8 +161,7 @@ def test_a_job_goes_through_both_projects(site: Site) -> None:
 def test_health_checks_and_doctor_agree(site: Site) -> None:
     for service in ("syncd", "worker-1", "mongodb-proxy", "nsqd-proxy", "nsqlookupd-proxy", "samba-proxy"):
         site.worker.podman("healthcheck run", service)
-    doctor = json.loads(site.worker.run("worker-2", "worker-glue", "doctor", "--json"))
-    assert doctor
+    site.worker.run("worker-2", "worker-glue", "doctor")
 
 
 def test_nothing_but_the_proxies_is_reached_from_inside_a_worker(site: Site) -> None:
@@ -203,7 +202,7 @@ def test_down_and_up_again_loses_nothing(site: Site) -> None:
     site.finish(job_id)
 
 
-def test_a_missing_secret_is_one_clear_line_and_no_crash_loop(site: Site) -> None:
+def test_a_secret_that_others_can_read_is_one_clear_line_and_no_crash_loop(site: Site) -> None:
     secret = site.worker.folder / "secrets" / "smb-password"
     content = secret.read_text()
     secret.chmod(0o644)

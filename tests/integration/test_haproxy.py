@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,8 +53,7 @@ def topics(server: NsqdServer) -> set[str]:
     return {each["topic_name"] for each in server.http("/stats?format=json")["topics"]}
 
 
-def until(true: object, within_s: float) -> bool:
-    assert callable(true)
+def until(true: Callable[[], object], within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if true():

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,9 +162,8 @@ class Project:
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=RUN_S)
         return done.stdout + done.stderr
 
-    def until(self, what: str, true: object, within_s: float = 120) -> None:
+    def until(self, what: str, true: Callable[[], object], within_s: float = 120) -> None:
         """Wait until `true()` is; fail with every service's last lines."""
-        assert callable(true)
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if true():
