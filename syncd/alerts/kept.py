@@ -20,6 +20,8 @@ from syncd.alerts.rules import Condition
 FILE = "alerts.json"
 """Its name in the state directory."""
 BYTES_MAX = 16 << 20
+TIME_MAX_S = 1e11
+"""In the year 5138; what lies beyond is no time of ours, and perhaps none that can be shown."""
 
 
 class Kept:
@@ -76,8 +78,8 @@ class Kept:
                 found = json.loads(file.read(BYTES_MAX))
             watched = {key: _watched(each) for key, each in found["watched"].items()}
             told = {name: {key: alert_of(each) for key, each in all_.items()} for name, all_ in found["told"].items()}
-            looked = float(found["looked"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            looked = _time(found["looked"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return
         self.watched, self.told, self.looked = watched, told, looked
 
@@ -109,5 +111,13 @@ def _watched(told: Mapping[str, Any]) -> Watched:
         raise TypeError("a condition's fields are texts")
     key, about, text, remedy, mark = texts
     condition = Condition(key, Rule(said["rule"]), about, text, remedy, float(said["after_s"]), mark)
-    since, gone, ended = (float(told[name]) for name in ("since", "gone", "ended"))
+    since, gone, ended = (_time(told[name]) for name in ("since", "gone", "ended"))
     return Watched(condition, since, bool(told["begun"]), gone, ended, int(told["flaps"]))
+
+
+def _time(told: Any) -> float:
+    """Return a time in Unix seconds. Raises ValueError, TypeError for what is none, infinity too."""
+    seconds = float(told)
+    if not 0 <= seconds < TIME_MAX_S:
+        raise ValueError("no time")
+    return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +125,21 @@ def test_what_was_not_delivered_is_delivered_after_the_next_start(post: Post) ->
     post.start()
     post.look()
     assert post.channel.told == ["+halted M"]
+
+
+@pytest.mark.parametrize("wrong", ["Infinity", "NaN", "1e300", "-1e300"])
+@pytest.mark.parametrize("field", ["since", "gone", "ended", "flaps", "looked"])
+def test_a_number_in_the_memory_that_is_none_is_damage_too(post: Post, field: str, wrong: str) -> None:
+    post.state = HALTED
+    post.look(2)
+    post.watch.close()
+    file = post.base / FILE
+    text, changed = re.subn(rf'"{field}": [0-9.e+]+', f'"{field}": {wrong}', file.read_text())
+    assert changed
+    file.write_text(text)
+    post.start()
+    post.look(2)
+    assert [alert.key for alert in post.kept.alerts()] == ["halted M"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
