@@ -131,6 +131,23 @@ def test_who_does_not_read_plain_answers_is_closed() -> None:
         assert len(read_all(raw)) > 0
 
 
+def test_a_bug_before_a_plain_request_is_let_in_is_answered() -> None:
+    error = RuntimeError("of the token's source")
+
+    def broken() -> str:
+        raise error
+
+    with serving() as served:
+        served.server.close()
+        served.server._token = broken
+        served.server.start()
+        with served.connect("tcp") as raw:
+            raw.sendall(request(served, "tcp", *CALLS[0]))
+            assert answer(raw).startswith(b"HTTP/1.1 500 ")
+        assert served.bugs == [error]
+        served.bugs.clear()
+
+
 def test_the_token_is_asked_for_at_each_plain_request(served: Served) -> None:
     with served.connect("tcp") as raw:
         asked = request(served, "tcp", *CALLS[0])
