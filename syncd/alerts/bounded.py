@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from syncd.alerts.model import NotDelivered
 
 ANSWER_MAX = 4 << 20
+_HINT = "see whether its server runs, and whether [alerts] has its host and port right"
+_TRUST_HINT = "have its certificate signed by an authority that this machine knows, or name that in SSL_CERT_FILE"
 
 
 def request(
@@ -53,9 +55,10 @@ def said_of(place: str, limit_s: float) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise NotDelivered(f"{place}: no answer within {limit_s:g} s") from error
+        raise NotDelivered(f"{place}: no answer within {limit_s:g} s", hint=_HINT) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotDelivered(f"{place}: {_said(error)}") from error
+        hint = _TRUST_HINT if getattr(error, "verify_message", "") else _HINT
+        raise NotDelivered(f"{place}: {_said(error)}", hint=hint) from error
 
 
 def _said(error: Exception) -> str:

@@ -45,11 +45,15 @@ class Command:
         try:
             process.communicate(document(notice), self._limit_s)
         except subprocess.TimeoutExpired as error:
-            raise NotDelivered(f"{program}: not done within {self._limit_s:g} s; it was ended") from error
+            hint = "let it hand over what takes longer, and end"
+            raise NotDelivered(f"{program}: not done within {self._limit_s:g} s; it was ended", hint=hint) from error
         finally:
             _end(process)
         if process.returncode:
-            raise NotDelivered(f"{program}: exit code {process.returncode}", hint="try it by hand: syncd alerts test")
+            raise NotDelivered(
+                f"{program}: exit code {process.returncode}",
+                hint="run it by hand to see what it says: syncd leaves that away",
+            )
 
     def _environment(self, notice: Notice) -> dict[str, str]:
         kept = {name: self._env[name] for name in KEPT if name in self._env}

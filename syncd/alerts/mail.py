@@ -97,6 +97,8 @@ class Mail:
             session.starttls(context=_tls())  # raises where it is not offered: nothing goes on in the clear
             session.ehlo()
         if self._server.user is not None and password is not None:
+            if not (self._server.user + password).isascii():  # smtplib knows no other, and would repeat it in its error
+                raise NotDelivered("mail_user and its password are to be plain ASCII for a login", hint=_HINT)
             session.login(self._server.user, password)
         return set(session.send_message(message))
 

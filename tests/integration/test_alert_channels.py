@@ -46,6 +46,8 @@ def refused(channel: Webhook | Command | Mail, notice: Notice = BEGUN) -> str:
     with pytest.raises(NotDelivered) as failed:
         channel.send(notice)
     assert time.monotonic() - began < PATIENCE_S, "it is bounded"
+    assert failed.value.hint, "it says what to do next"
+    assert "alerts test" not in failed.value.hint, "which is what was done"
     return f"{failed.value.message} {failed.value.hint}"
 
 
@@ -198,6 +200,14 @@ def test_no_password_is_sent_where_starttls_is_not_offered(smtp: SmtpServer) -> 
     assert "does not offer" in refused(mail(smtp, "starttls", user="syncd", password=lambda: "hunter2"))
     assert "AUTH" not in smtp.commands
     assert smtp.mails == []
+
+
+def test_a_password_that_no_login_can_carry_is_said_and_not_repeated(smtp: SmtpServer) -> None:
+    smtp.login = ("syncd", "hünter2")
+    said = refused(mail(smtp, user="syncd", password=lambda: "hünter2"))
+    assert "plain ASCII" in said
+    assert "nter2" not in said
+    assert "AUTH" not in smtp.commands
 
 
 @pytest.mark.parametrize(
