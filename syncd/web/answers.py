@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from syncd.core.errors import (
@@ -71,12 +71,18 @@ _STATUS_OF: tuple[tuple[type[SyncdError], int], ...] = (
 
 
 class Answer(NamedTuple):
-    """One answer, ready to be sent."""
+    """One answer, ready to be sent. unsent: called, in the loop's thread, when its caller has hung up before."""
 
     status: int
     body: bytes = b""
     content_type: str = JSON
     headers: Headers = API_HEADERS
+    unsent: Callable[[], object] | None = None
+
+    def goes_nowhere(self) -> None:
+        """Its caller has hung up."""
+        if self.unsent is not None:
+            self.unsent()
 
 
 class Refused(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
@@ -273,14 +274,25 @@ class Api:
     def _lease_now(self, call: Call) -> Answer:
         path, ttl_s = _lease_wishes(call)
         found = _undecodable(path) or self._at_once.run(lambda: self._service.lease(path, ttl_s, wait=False))
-        return _leased(found)
+        return self._leased(found)
 
     async def _lease(self, call: Call) -> Answer:
         path, ttl_s = _lease_wishes(call)
         found = await self._calls.run(
             lambda: self._service.lease(path, ttl_s), unwanted=lambda late: self._give_back(late)
         )
-        return _leased(found)
+        return self._leased(found)
+
+    def _leased(self, found: Lease | Resolution) -> Answer:
+        if isinstance(found, Resolution):
+            return in_json(found.as_json(), 409)
+        told = in_json(found.as_json(), 201, (("Location", f"/api/v1/leases/{found.lease_id}"),))
+        return told._replace(unsent=lambda: self._give_back_now(found))
+
+    def _give_back_now(self, unread: Lease) -> None:
+        """Release a lease whose caller has hung up, where that takes no waiting; else its time ends it."""
+        with contextlib.suppress(SyncdError, WouldWait):
+            self._at_once.run(lambda: self._service.release(unread.lease_id, wait=False))
 
     def _give_back(self, late: Lease | Resolution) -> None:
         """Release a lease whose caller has hung up; runs in a thread of the pool."""
@@ -355,12 +367,6 @@ def _lease_wishes(call: Call) -> tuple[str, float]:
     ttl_s = asked.number("ttl_s", 1, LEASE_MAX_S, default=LEASE_S)
     asked.end()
     return path, ttl_s
-
-
-def _leased(found: Lease | Resolution) -> Answer:
-    if isinstance(found, Resolution):
-        return in_json(found.as_json(), 409)
-    return in_json(found.as_json(), 201, (("Location", f"/api/v1/leases/{found.lease_id}"),))
 
 
 def _released(intact: bool | None) -> Answer:

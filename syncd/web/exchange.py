@@ -180,6 +180,7 @@ class Exchange(HTTPMessageDelegate):
         self._answered = True
         self._all.on_answer(self._route, answer.status)
         if self._connection.stream is None or self._connection.stream.closed():
+            answer.goes_nowhere()
             return
         self._peer.hand_over()
         headers = HTTPHeaders()

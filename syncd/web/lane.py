@@ -150,6 +150,7 @@ class Lane:
         self._task = None
         self._all.on_answer(route, answer.status)
         if not self._ours:
+            answer.goes_nowhere()
             return
         told = _head(answer) + answer.body
         try:
@@ -158,6 +159,7 @@ class Lane:
             sent = 0
         except OSError:
             self.close()
+            answer.goes_nowhere()
             return
         self._peer.rest()
         if self._early or sent < len(told):

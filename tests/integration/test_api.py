@@ -216,6 +216,22 @@ def test_a_lease_whose_caller_hung_up_is_released(served: Served) -> None:
     assert served.service.leases == 0
 
 
+def test_a_lease_whose_caller_hung_up_before_it_was_heard_is_released(served: Served) -> None:
+    body = json.dumps({"path": PATH}).encode()
+    with served.connect() as raw, served.client() as api, ThreadPoolExecutor(1) as pool:
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert raw.recv(1 << 16)
+        served.service.slow_s["health"] = 0.3
+        busy = pool.submit(api.health, 20)
+        eventually(lambda: served.service.calls["health"] == 2, "nobody asked")
+        raw.sendall(b"POST /api/v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        raw.close()
+        assert busy.result(20)["ok"] is True
+        eventually(lambda: served.service.calls["release"] == 1, "the lease stays")
+    assert served.service.calls["lease"] == 1
+    assert served.service.leases == 0
+
+
 def test_errands_of_server_and_client_have_the_same_fields() -> None:
     assert port.Errand._fields == client_api.Errand._fields
 
