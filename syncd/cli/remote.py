@@ -58,14 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="logs, restart: this service there (may be repeated)",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what is logged from now on")
-    parser.add_argument("-n", "--lines", metavar="N", type=_lines, default=20, help="logs: so many of the last lines")
+    parser.add_argument("-n", "--lines", metavar="N", type=_lines, help="logs: so many of the last lines")
     parser.add_argument("--mirror", metavar="NAME", default="", help="approve: this mirror only")
     parser.add_argument("--yes", action="store_true", help="approve: do not ask")
     parser.add_argument("--wheel", metavar="FILE", type=Path, help="update: a wheel of syncd")
     parser.add_argument("--image", metavar="TAG", help="update: the image, as the compose project's .env is to name it")
-    parser.add_argument(
-        "--variable", metavar="NAME", default="SYNCD_IMAGE", help="update --image: the variable in .env"
-    )
+    parser.add_argument("--variable", metavar="NAME", help="update --image: the variable in .env")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="status, doctor, logs: how long a host may take"
     )
@@ -129,6 +127,8 @@ def _update(args: argparse.Namespace) -> _Action:
 
     if bool(args.wheel) == bool(args.image):
         raise ConfigError("update needs --wheel FILE (systemd, launchd) or --image TAG (compose)")
+    if args.wheel and args.variable:
+        raise ConfigError("--variable is for --image, not for --wheel")
     if args.wheel:
         wheel = updating.read_wheel(args.wheel)
 
@@ -137,7 +137,7 @@ def _update(args: argparse.Namespace) -> _Action:
     else:
 
         def change() -> updating.Change:
-            return updating.ImageChange(args.image, args.variable)
+            return updating.ImageChange(args.image, args.variable or updating.VARIABLE)
 
         change()
     header = ["HOST", "BEFORE", "NOW", "DAEMON"]
@@ -176,10 +176,12 @@ def _ask(remotes: Sequence[RemoteSettings], action: _Action) -> list[Outcome[Ans
 _FOR = {
     "service": ("logs", "restart"),
     "follow": ("logs",),
+    "lines": ("logs",),
     "mirror": ("approve",),
     "yes": ("approve",),
     "wheel": ("update",),
     "image": ("update",),
+    "variable": ("update",),
     "timeout": ("status", "doctor", "logs"),
 }
 
@@ -189,6 +191,8 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
     for option, actions in _FOR.items():
         if getattr(args, option) and args.action not in actions:
             raise ConfigError(f"--{option} is for {' and '.join(actions)}, not for {args.action}")
+    if args.follow and args.timeout:
+        raise ConfigError("--timeout is not for logs -f, which goes on until Ctrl-C")
 
 
 # --- what the arguments mean -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from syncd.remote.running import Host
     from syncd.remote.verbs import Answer
 
+LINES = 20
 _COLOURS = (36, 33, 35, 32, 34, 31)
 
 
@@ -30,17 +31,18 @@ def run(args: argparse.Namespace, remotes: Sequence[RemoteSettings]) -> int:
     from syncd.remote.running import Host
 
     hosts = [Host(remote) for remote in remotes]
+    lines = LINES if args.lines is None else args.lines
     prefixes = _Prefixes([remote.name for remote in remotes], as_json=args.json and args.follow)
     if args.follow:
 
         def follow(host: Host) -> Answer:
             name = host.remote.name
-            return verbs.follow(host, args.service, args.lines, lambda line: prefixes.print(name, line))
+            return verbs.follow(host, args.service, lines, lambda line: prefixes.print(name, line))
 
         # each host has a connection of its own for as long as it is followed
         return worst_of(ask(hosts, follow, float("inf"), parallel=len(hosts), told=_complain))
     limit_s = args.timeout or verbs.LOGS_S
-    outcomes = ask(hosts, lambda host: verbs.logs(host, args.service, args.lines, limit_s), limit_s + 2 * SETUP_S)
+    outcomes = ask(hosts, lambda host: verbs.logs(host, args.service, lines, limit_s), limit_s + 2 * SETUP_S)
     if args.json:
         return print_json(outcomes)
     for outcome in outcomes:

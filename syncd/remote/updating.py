@@ -25,7 +25,9 @@ WITHIN_S = 2 * PULL_S + 4 * verbs.DOCTOR_S + 4 * verbs.RESTART_S
 
 WHEEL_BYTES = 64 << 20
 _WHEEL = re.compile(r"syncd-[A-Za-z0-9_.+!-]{1,100}\.whl")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,254}")
+VARIABLE = "SYNCD_IMAGE"
 _SCRIPT_OF = re.compile(r"""^(?:#!|'''exec' )["']?(/[^"'\n]*?/python[0-9.]*)["']?(?: .*)?$""", re.MULTILINE)
 
 
@@ -235,10 +237,12 @@ _UP = "exec docker compose up -d\n"
 class ImageChange:
     """Names another image in the compose project's .env, and brings the project up."""
 
-    def __init__(self, image: str, variable: str = "SYNCD_IMAGE") -> None:
-        """Raises: ConfigError for what is no image's name."""
+    def __init__(self, image: str, variable: str = VARIABLE) -> None:
+        """Raises: ConfigError for what is no image's name, or no variable's."""
         if not _IMAGE.fullmatch(image):
             raise ConfigError(f'"{image}" is not the name of an image', hint="--image registry.example/syncd:1.2")
+        if not _VARIABLE.fullmatch(variable):
+            raise ConfigError(f'"{variable}" is not the name of a variable', hint=f"--variable {VARIABLE}")
         self._image = image
         self._variable = variable
         self._before = ""

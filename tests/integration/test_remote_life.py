@@ -245,6 +245,11 @@ def test_what_cannot_be_meant_is_said_before_anybody_is_asked(
         ("logs far --service x/y", "is not the name of a service"),
         ("logs -n -1 far", "-1 is not a number of lines"),
         ("restart far --mirror B", "--mirror is for approve"),
+        ("status far -n 5", "--lines is for logs"),
+        ("logs far -f --timeout 5", "--timeout is not for logs -f"),
+        ("logs far --variable X", "--variable is for update"),
+        ("update far --wheel w --variable X", "--variable is for --image"),
+        ("update far --image x:1 --variable X=Y", "not the name of a variable"),
         ("approve far --json", "--json cannot"),
     ):
         assert main.main(["-c", str(desk.config), "remote", *words.split()]) == 2, words
