@@ -141,23 +141,13 @@ def from_query(query: str) -> Wishes:
 
 def run_wishes(asked: Wishes) -> dict[str, Any]:
     """Return what is asked of a run."""
-    return {
-        "mirrors": asked.texts("mirrors"),
-        "only": asked.texts("only"),
-        "new_target": asked.flag("new_target"),
-        "take_over": asked.flag("take_over"),
-    }
+    return _lists(asked, "mirrors", "only") | _flags(asked, "new_target", "take_over")
 
 
 def verify_wishes(asked: Wishes) -> dict[str, Any]:
     """Return what is asked of a verification."""
-    return {
-        "mirrors": asked.texts("mirrors"),
-        "source": asked.flag("source"),
-        "checksums": asked.flag("checksums"),
-        "repair": asked.flag("repair"),
-        "fraction": asked.number("fraction", 0, 1, default=1),
-    }
+    found = _lists(asked, "mirrors") | _flags(asked, "source", "checksums", "repair")
+    return found | {"fraction": asked.number("fraction", 0, 1, default=1)}
 
 
 def no_wishes(_asked: Wishes) -> dict[str, Any]:
@@ -172,17 +162,25 @@ def approve_wishes(asked: Wishes) -> dict[str, Any]:
 
 def pause_wishes(asked: Wishes) -> dict[str, Any]:
     """Return what is asked of a pause."""
-    return {"mirrors": asked.texts("mirrors"), "for_s": asked.maybe_number("for_s", 1, PAUSE_MAX_S)}
+    return _lists(asked, "mirrors") | {"for_s": asked.maybe_number("for_s", 1, PAUSE_MAX_S)}
 
 
 def resume_wishes(asked: Wishes) -> dict[str, Any]:
     """Return what is asked of the end of a pause."""
-    return {"mirrors": asked.texts("mirrors")}
+    return _lists(asked, "mirrors")
 
 
 def announce_wishes(asked: Wishes) -> dict[str, Any]:
     """Return what is asked of announcements that are sent again."""
-    return {"since": asked.maybe_text("since"), "paths": asked.texts("paths"), "all": asked.flag("all")}
+    return {"since": asked.maybe_text("since")} | _lists(asked, "paths") | _flags(asked, "all")
+
+
+def _lists(asked: Wishes, *names: str) -> dict[str, Any]:
+    return {name: asked.texts(name) for name in names}
+
+
+def _flags(asked: Wishes, *names: str) -> dict[str, Any]:
+    return {name: asked.flag(name) for name in names}
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
