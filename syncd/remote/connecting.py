@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import socket
 import threading
 import time
@@ -132,7 +133,10 @@ def _known_keys(remote: RemoteSettings) -> dict[str, paramiko.PKey]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, paramiko.SSHException) as error:
-        raise HostRefused(f"the known_hosts file {remote.known_hosts_file} cannot be read: {error}") from error
+        raise HostRefused(
+            f"the known_hosts file {remote.known_hosts_file} cannot be read: {error}",
+            hint=f"see known_hosts_file in [hosts.{remote.name}]",
+        ) from error
     return {} if found is None else {kind: key for kind in found if (key := found[kind]) is not None}
 
 
@@ -149,7 +153,7 @@ def _require_known(remote: RemoteSettings, known: dict[str, paramiko.PKey], key:
     on_file = known.get(key.get_name())
     if on_file is not None and on_file.asbytes() == key.asbytes():
         return
-    name, file = _known_as(remote), remote.known_hosts_file
+    name, file = _known_as(remote), shlex.quote(str(remote.known_hosts_file))
     add = f"echo '{name} {key.get_name()} {key.get_base64()}' >> {file}"
     shown = f"{key.get_name()} {key.fingerprint}"
     if known:
@@ -172,7 +176,7 @@ def _revealed(remote: RemoteSettings) -> str:
     try:
         return "" if remote.password is None else remote.password.reveal()
     except ConfigError as error:
-        raise HostRefused(error.message, hint="see password_file") from error
+        raise HostRefused(error.message, hint=f"see password_file in [hosts.{remote.name}]") from error
 
 
 def _load_key(remote: RemoteSettings, secret: str) -> paramiko.PKey | None:
@@ -188,10 +192,14 @@ def _load_key(remote: RemoteSettings, secret: str) -> paramiko.PKey | None:
         return paramiko.PKey.from_path(path, secret.encode())  # type: ignore[arg-type] # bytes, whatever it says
     except (paramiko.PasswordRequiredException, TypeError) as error:
         raise HostRefused(
-            f"the key file {path} is protected by a passphrase", hint="put the passphrase into password_file"
+            f"the key file {path} is protected by a passphrase",
+            hint=f"put the passphrase into a file (mode 600) that password_file in [hosts.{remote.name}] names",
         ) from error
     except (OSError, ValueError, paramiko.SSHException) as error:
-        raise HostRefused(f"the key file {path} cannot be read (wrong passphrase, or no private key)") from error
+        raise HostRefused(
+            f"the key file {path} cannot be read (wrong passphrase, or no private key)",
+            hint=f"try it: ssh-keygen -yf {shlex.quote(str(path))}; then see [hosts.{remote.name}]",
+        ) from error
 
 
 def _log_in(remote: RemoteSettings, transport: paramiko.Transport, key: paramiko.PKey | None, secret: str) -> None:
@@ -212,7 +220,10 @@ def _log_in(remote: RemoteSettings, transport: paramiko.Transport, key: paramiko
             hint=hint or f"see password_file in [hosts.{remote.name}]",
         ) from error
     if missing:
-        raise HostRefused(f"{remote.address} wants more than one proof of who we are: {', '.join(missing)}")
+        raise HostRefused(
+            f"{remote.address} wants more than one proof of who we are: {', '.join(missing)}",
+            hint=f'there, in sshd_config: AuthenticationMethods with one of them for "{remote.user}"',
+        )
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -225,7 +236,7 @@ _TABLE: tuple[tuple[type[Exception], type[RemoteError], str, str], ...] = (
     (paramiko.ChannelException, HostUnreachable, "the host opens no further session", "raise sshd's MaxSessions"),
     (paramiko.SSHException, HostUnreachable, "SSH failed", "is this an SSH server, and is the host well?"),
     (EOFError, HostUnreachable, "the host closed the connection", "see the host's sshd log"),
-    (OSError, HostUnreachable, "the connection failed", ""),
+    (OSError, HostUnreachable, "the connection failed", "is there a way to its network from this machine?"),
 )
 
 

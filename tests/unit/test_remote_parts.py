@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from syncd.cli.main import load_verb
@@ -21,7 +22,8 @@ from syncd.config import Address, RemoteSettings
 from syncd.core.errors import ConfigError
 from syncd.remote import answers, commands, updating
 from syncd.remote.answers import Ran
-from syncd.remote.errors import SEVERITY, HostUnfit, HostUnreachable, RemoteError, worst
+from syncd.remote.connecting import _known_keys, _load_key, _require_known
+from syncd.remote.errors import SEVERITY, HostRefused, HostUnfit, HostUnreachable, RemoteError, worst
 from syncd.remote.running import Host, _Marked
 from syncd.remote.verbs import Lines
 
@@ -422,6 +424,28 @@ def test_what_the_login_s_shell_says_is_no_answer() -> None:
     marked = _Marked(said.append)
     marked.add(b"This account is not available.\n")
     assert marked.unmarked == "This account is not available.\n"
+
+
+@pytest.mark.parametrize("secret", ["", "wr0ng"])
+@pytest.mark.parametrize("passphrase", ["", "right"])
+def test_a_key_that_cannot_be_used_says_what_to_do_and_no_secret(tmp_path: Path, passphrase: str, secret: str) -> None:
+    file = tmp_path / "a key"
+    paramiko.RSAKey.generate(1024).write_private_key_file(str(file), password=passphrase or None)
+    if not passphrase:
+        file.write_text("no key")
+    with pytest.raises(HostRefused) as refused:
+        _load_key(remote()._replace(key_file=file), secret)
+    assert "[hosts.one]" in refused.value.hint
+    assert "wr0ng" not in refused.value.message + refused.value.hint
+
+
+def test_the_line_that_adds_a_host_key_can_be_pasted(tmp_path: Path) -> None:
+    key, file = paramiko.RSAKey.generate(1024), tmp_path / "it's known"
+    there = remote()._replace(known_hosts_file=file)
+    with pytest.raises(HostRefused) as refused:
+        _require_known(there, {}, key)
+    subprocess.run(["sh", "-c", refused.value.hint.rpartition("then: ")[2]], check=True, timeout=20)
+    _require_known(there, _known_keys(there), key)
 
 
 def test_every_command_of_the_document_can_be_typed() -> None:
