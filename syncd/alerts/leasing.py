@@ -97,6 +97,7 @@ class Sharing:
 
 def _told(lease: AlertLease) -> Alert | None:
     try:
-        return alert_of(lease.alert) if lease.told else None
+        alert = alert_of(lease.alert) if lease.told else None
     except (KeyError, TypeError, ValueError):
         return None
+    return alert if alert is not None and alert.key == lease.key else None

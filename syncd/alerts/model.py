@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from syncd.core.errors import Scope, SyncdError
+from syncd.core.shown import printable
 
 
 class Rule(StrEnum):
@@ -59,13 +60,21 @@ class Alert(NamedTuple):
         return {**self._asdict(), "rule": self.rule.value, "severity": self.severity}
 
 
+TEXT_MAX = 500
+
+
+def line_of(text: str) -> str:
+    """Return a text from anywhere as one short line in which no character moves a cursor."""
+    return printable(" ".join(text.split()))[:TEXT_MAX]
+
+
 def alert_of(told: Mapping[str, Any]) -> Alert:
-    """Return the alert that as_json() made. Raises KeyError, ValueError, TypeError for what is none."""
+    """Return the alert that as_json() made, here or on another host. Raises KeyError, ValueError, TypeError else."""
     fields = [told[name] for name in Alert._fields]
     if not all(isinstance(field, str) for field in fields):
         raise TypeError("an alert's fields are texts")
-    key, rule, about, text, remedy, since = fields
-    return Alert(key, Rule(rule), about, text, remedy, since)
+    key, rule, *texts = fields
+    return Alert(key, Rule(rule), *map(line_of, texts))
 
 
 class Notice(NamedTuple):

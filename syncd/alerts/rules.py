@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from syncd.alerts.model import ON_DUTY, Rule
-from syncd.core.shown import human_bytes, human_count, human_duration, printable
+from syncd.alerts.model import ON_DUTY, Rule, line_of
+from syncd.core.shown import human_bytes, human_count, human_duration
 
-TEXT_MAX = 500
 SILENT_S = 120.0
 """Four heartbeats."""
 FORGOTTEN_S = 7 * 86_400.0
@@ -140,11 +139,7 @@ def judge(facts: Facts, limits: Thresholds) -> Judgement:
 def _condition(rule: Rule, about: str, text: str, remedy: str, after_s: float, mark: str = "") -> Condition:
     """Make one; names and texts may come from anywhere, so no character in them moves a cursor or ends a line."""
     key = f"{rule.value} {about}" if about else rule.value
-    return Condition(key, rule, _shown(about), _shown(text), _shown(remedy), after_s, mark)
-
-
-def _shown(text: str) -> str:
-    return printable(" ".join(text.split()))[:TEXT_MAX]
+    return Condition(key, rule, line_of(about), line_of(text), line_of(remedy), after_s, mark)
 
 
 def _mirrors(mirrors: Sequence[MirrorFact], limits: Thresholds) -> Iterator[Condition]:
@@ -201,7 +196,7 @@ def _hosts(hosts: Sequence[HostFact], limits: Thresholds) -> Iterator[Condition]
         if SILENT_S < host.silent_s <= FORGOTTEN_S and not host.away:
             text = f"host {host.name} is silent: its syncd does not run, sleeps, or does not reach MongoDB"
             found = _condition(Rule.HOST, host.id, text, f"on {host.name}: syncd service status", limits.failing_s)
-            yield found._replace(about=_shown(host.name))
+            yield found._replace(about=line_of(host.name))
 
 
 def _said_of(queue: Queue | None) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
+from syncd.alerts.leasing import Sharing
 from syncd.alerts.memory import REMEMBERED_S, Watched, alerts_of, step
-from syncd.alerts.model import Rule, alert_of
+from syncd.alerts.model import Alert, Rule, alert_of
 from syncd.alerts.rules import Facts, HostFact, JobFact, MirrorFact, Queue, Thresholds, WorkerFact, judge
+from syncd.ports.alerting import AlertLease
 
 LIMITS = Thresholds(hold_s=60, failing_s=900, owed_s=900, stuck_s=900)
 MINUTE = 60.0
@@ -22,6 +24,26 @@ WELL = Facts(
     jobs=[],
     hosts=[],
 )
+
+
+class TakenOver:
+    """ports.alerting.AlertLeases: one lease, that of a host which has fallen silent."""
+
+    def __init__(self, key: str, alert: Alert) -> None:
+        self._lease = AlertLease(key, True, alert.as_json(), taken=True)
+
+    def sync(self, *_asked: object) -> dict[str, AlertLease]:
+        return {self._lease.key: self._lease}
+
+    def release(self, keys: Collection[str]) -> None: ...
+
+    def jobs(self) -> Collection[tuple[str, int, int]]:
+        return ()
+
+    def hosts(self) -> Collection[tuple[str, str, float, bool]]:
+        return ()
+
+    def close(self) -> None: ...
 
 
 class Story:
@@ -137,6 +159,22 @@ def test_names_from_elsewhere_move_no_cursor_and_end_no_line() -> None:
     (found,) = judge(facts, LIMITS).conditions.values()
     for said in (found.about, found.text, found.remedy):
         assert said.isprintable()
+
+
+@pytest.mark.parametrize("field", ["about", "text", "remedy", "since"])
+def test_nor_do_alerts_that_another_host_began(field: str) -> None:
+    told = dict.fromkeys(("key", "about", "text", "remedy", "since"), "x") | {"rule": "nsqd"}
+    alert = alert_of(told | {field: "x\r\nBcc: all@example.org\x1b[2J" + "y" * 10_000})
+    assert getattr(alert, field).isprintable()
+    assert len(getattr(alert, field)) <= 500
+
+
+@pytest.mark.parametrize(("key", "adopted"), [("nsqd", {"nsqd"}), ("halted M", set())])
+def test_an_alert_is_taken_over_under_its_own_key_only(key: str, adopted: set[str]) -> None:
+    alert = Alert(key, Rule.NSQD, "", "nsqd cannot be reached", "syncd doctor", "2026-01-01T00:00:00Z")
+    sharing = Sharing(TakenOver("nsqd", alert), lambda: 0.0)
+    assert sharing.sync({}, (), ()) == {"nsqd"}
+    assert set(sharing.adopted) == adopted
 
 
 # --- one beginning, one end
