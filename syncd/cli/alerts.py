@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syncd.config import Settings
 
 OLD_S = 120.0
+"""A look older than this, and than two intervals, was the last: no daemon runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +43,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             hint="set webhook, command or mail_to in [alerts] (docs/alerts.md)",
         )
     if args.action == "list":
-        return _list(alarming.open_memory(settings.host.state_dir), as_json=args.json)
+        late_s = max(OLD_S, 2 * settings.alerts.every_s)
+        return _list(alarming.open_memory(settings.host.state_dir), late_s, as_json=args.json)
     return _test(settings, as_json=args.json)
 
 
-def _list(memory: Kept, *, as_json: bool) -> int:
+def _list(memory: Kept, late_s: float, *, as_json: bool) -> int:
     alerts = memory.alerts()
     if as_json:
         looked = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(memory.looked)) if memory.looked else None
@@ -61,8 +63,9 @@ def _list(memory: Kept, *, as_json: bool) -> int:
     for remedy in dict.fromkeys(alert.remedy for alert in alerts):
         print(f"  next: {printable(remedy)}")
     age_s = max(time.time() - memory.looked, 0.0)
-    late = "; no daemon looks now (syncd service status)" if age_s > OLD_S else ""
-    print(f"{len(rows) or 'no'} alerts, looked at {human_ago(age_s)}{late}")
+    late = "; no daemon looks now (syncd service status)" if age_s > late_s else ""
+    count = "1 alert" if len(rows) == 1 else f"{len(rows) or 'no'} alerts"
+    print(f"{count}, looked at {human_ago(age_s)}{late}")
     return 0
 
 

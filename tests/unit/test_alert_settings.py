@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import time
 from pathlib import Path
 
 import pytest
 
 from syncd import config
 from syncd.alerts.command import Command
+from syncd.alerts.kept import FILE, Kept
 from syncd.alerts.mail import Mail
+from syncd.alerts.memory import Watched
 from syncd.alerts.model import Rule
+from syncd.alerts.rules import Condition
 from syncd.alerts.webhook import Webhook
 from syncd.app.alarming import open_channels, thresholds_of
+from syncd.cli import alerts
 from syncd.config import Settings, values
 from syncd.core.errors import ConfigError
 from syncd.daemon.enrolment import away_utc
@@ -155,3 +161,23 @@ def test_the_document_has_a_line_for_each_rule() -> None:
 
     for rule in Rule:
         assert f"| `{rule.value}` | {SEVERITY[rule]} |" in page
+
+
+@pytest.mark.parametrize(
+    ("every", "age_s", "late"),
+    [("30s", 100, False), ("30s", 200, True), ("1h", 3_500, False), ("1h", 8_000, True)],
+)
+def test_a_list_that_nobody_keeps_current_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], every: str, age_s: float, late: bool
+) -> None:
+    settings = load(tmp_path, f'[host]\nstate_dir = "state"\n[alerts]\ncommand = ["true"]\nevery = "{every}"\n')
+    settings.host.state_dir.mkdir()
+    memory = Kept(settings.host.state_dir / FILE)
+    with memory.changing():
+        memory.looked = time.time() - age_s
+        condition = Condition("mongodb", Rule.MONGODB, "", "MongoDB cannot be reached", "syncd doctor", 0)
+        memory.watched = {"mongodb": Watched(condition, 1.0, begun=True)}
+    assert alerts.run(argparse.Namespace(action="list", json=False), settings) == 0
+    out = capsys.readouterr().out
+    assert "1 alert, looked at" in out
+    assert ("no daemon looks now" in out) == late
