@@ -66,13 +66,11 @@ class RateWindow(NamedTuple):
 
     def holds(self, minute: int) -> bool:
         """Say whether a minute of the day (0 to 1439) lies in this window."""
-        if self.start < self.end:
-            return self.start <= minute < self.end
-        return minute >= self.start or minute < self.end
+        return Hours(self.start, self.end).holds(minute)
 
 
 class Hours(NamedTuple):
-    """A part of each day, in minutes of the day, local time: from `start` to before `end`, over midnight."""
+    """A part of each day, in minutes of the day, local time: from `start` to before `end`, over midnight or not."""
 
     start: int
     end: int
