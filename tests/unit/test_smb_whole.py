@@ -189,6 +189,38 @@ def test_whatever_is_taken_for_a_whole_is_the_same_reply_by_reply(data: st.DataO
     assert second + 64 <= first <= last <= third
 
 
+@pytest.mark.parametrize(
+    ("reply", "at", "keeping", "setting"),
+    [
+        *((reply, 16, 0xFE, 0) for reply in range(3)),  # Flags: no reply
+        (1, 66, 0, 63),  # READ's DataOffset: within the header
+        (2, 20, 0, 8),  # CLOSE's NextCommand
+        (2, 66, 0xFE, 0),  # CLOSE's Flags: size and times were not asked for anew
+    ],
+)
+def test_one_bit_makes_it_no_whole(reply: int, at: int, keeping: int, setting: int) -> None:
+    raw = bytearray(GOOD)
+    at += starts_of(GOOD)[reply]
+    raw[at] = raw[at] & keeping | setting
+    assert bytes(raw) != GOOD
+    assert unpack_whole(memoryview(raw), 0, len(raw)) is None
+
+
+@pytest.mark.parametrize("reply", range(3))
+def test_three_replies_are_signed_when_each_says_so(reply: int) -> None:
+    raw = bytearray(GOOD)
+    raw[starts_of(GOOD)[reply] + 16] &= ~8
+    found = unpack_whole(memoryview(raw), 0, len(raw))
+    assert found is not None
+    assert not found[-1]
+
+
+def starts_of(raw: bytes) -> tuple[int, int, int]:
+    found = unpack_whole(memoryview(raw), 0, len(raw))
+    assert found is not None
+    return 0, found[3], found[4]
+
+
 def test_arbitrary_bytes_are_no_whole() -> None:
     for size in (0, 10, 300, 5000):
         assert unpack_whole(memoryview(b"\xfeSMB@\0" + bytes(size)), 0, 6 + size) is None
@@ -219,6 +251,28 @@ def test_replies_that_come_otherwise_are_taken_one_by_one_and_the_others_too() -
     assert channel.receive(0)
     assert takers[0].contents == [b"hello", b"again"]
     assert channel.in_flight == 2, "READ and CLOSE of the second file"
+
+
+def test_a_whole_brings_back_the_credits_that_it_took_and_no_more_count_as_granted() -> None:
+    sock = Written()
+    channel = channel_over(sock)
+    channel.send_whole(Taker(), AS_LISTED, "name", 1)
+    assert channel.credits == 97
+    sock.coming += framed(frame(3))
+    assert channel.receive(0)
+    assert (channel.credits, channel.most_credits, channel.in_flight) == (100, 100, 0)
+
+
+def test_a_close_reply_of_another_message_is_none_of_the_files() -> None:
+    sock, taker = Written(), Taker()
+    channel = channel_over(sock)
+    channel.send_whole(taker, AS_LISTED, "name", 1)
+    raw = bytearray(frame(3))
+    raw[starts_of(bytes(raw))[2] + 24] += 1
+    sock.coming += framed(bytes(raw))
+    with pytest.raises(ChannelLost, match="nobody asked for"):
+        channel.receive(0)
+    assert taker.contents == []
 
 
 @pytest.mark.parametrize(
