@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 
 from syncd.core.errors import SourceUnavailable
 from syncd.core.model import Fingerprint, RelPath, Wanted
-from syncd.ports import Failed, Fetched, Outcome
+from syncd.ports import Failed, Fetched, Outcome, Pace
 from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Callback, Channel, Step
 from syncd.sources.smb.crypto import AES_CMAC, AES_GMAC, HMAC_SHA256, Sealer, Signer, make_signer
+from syncd.sources.smb.delivering import Delivering
 from syncd.sources.smb.errors import ChannelLost
+from syncd.sources.smb.lane import ReadLane
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.reading import FileRead
 from syncd.sources.smb.session import Link
@@ -306,6 +309,35 @@ def test_answered_twice_or_never_asked_for_ends_the_connection() -> None:
         sock.coming += b"".join(framed(frame(each)) for each in twice)
         with pytest.raises(ChannelLost, match="nobody asked for"):
             channel.receive(0)
+
+
+class Paced:
+    """A rate that lets `most` bytes pass at once, and notes what is charged."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.charged: list[int] = []
+
+    def piece(self, most: int) -> int:
+        return min(most, self.most)
+
+    def wait_s(self) -> float:
+        return 0.0
+
+    def charge(self, size: int) -> None:
+        self.charged.append(size)
+
+
+@pytest.mark.parametrize(("granted", "most", "at_once"), [(4, 1 << 20, True), (3, 1 << 20, False), (4, 90_000, False)])
+def test_a_small_file_waits_for_credits_and_is_within_the_pace(granted: int, most: int, at_once: bool) -> None:
+    channel, pace = channel_over(Written(), granted=granted), Paced(most)
+    lane = ReadLane(channel, SmbLimits(), cast("Delivering", SimpleNamespace(owed=0)), cast("Pace", pace))
+    file = FileRead(Wanted(RelPath("a"), AS_LISTED._replace(size=100_000)), "a", lambda _: pytest.fail("no reply yet"))
+    lane.try_start(file)
+    assert (len(channel._wholes) == 1) is at_once
+    assert channel.credits >= 0
+    assert sum(pace.charged) <= most
+    assert pace.charged == [100_000] or not at_once
 
 
 # --- a server that lies ----------------------------------------------------------------------------------------------
