@@ -213,8 +213,8 @@ def test(arguments):
 
 
 def workers():
-    """Return how many tests run at a time: two on a small machine, since servers run beside them."""
-    return max(2, min(os.cpu_count() or 2, 4))
+    """Return how many tests run at a time: three on a small machine, where most of them wait for servers."""
+    return max(3, min(os.cpu_count() or 3, 4))
 
 
 def exhaustive(arguments):
