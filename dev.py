@@ -227,7 +227,7 @@ def exhaustive(arguments):
 
 
 def containers(arguments):
-    """bring both projects of deploy/ up in containers and run a job through them (needs root; 6 to 10 minutes)"""
+    """bring both projects of deploy/ up in containers and run a job through them (needs root; 4 to 10 minutes)"""
     install("dev")
     install("containers")
     install_programs()
