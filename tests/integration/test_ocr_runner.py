@@ -64,9 +64,10 @@ def process_of(runner: Runner) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Say whether a process has ended; one that waits to be reaped has."""
+    """Say whether a process has ended, all its threads and with them its pipes; one that waits to be reaped has."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return state == "Z" and int(rest[16]) <= 1  # its first thread may be gone before the others
     except OSError:
         return True
 
