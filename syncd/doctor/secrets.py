@@ -8,23 +8,25 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from syncd.config import MirrorSettings, Secret, Settings
 from syncd.config.keys import TABLES, Place
-from syncd.config.secrets import redact
+from syncd.config.secrets import is_mounted, redact
+from syncd.config.settings import RemoteSettings
 from syncd.core.errors import ConfigError
 from syncd.core.mongo_uri import read
-from syncd.doctor.checks import Check, fail, ok
+from syncd.doctor.checks import Check, Level, fail, ok
 
 HIDDEN = "***"
 
 _SHORTEST = 4
 _LIMIT_BYTES = 64 * 1024
 _URL_LOGIN = re.compile(r"://([^\s\"'@/]*?):([^\s\"']*)@")
-_FILES = frozenset({"password_file", "key_file", "uri_file", "token_file"})
+_FILES = frozenset({"password_file", "key_file", "uri_file", "token_file", "webhook_file", "credentials_file"})
 _VARIABLES = frozenset({"password_env", "uri_env"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NAMES = re.compile(r"pass|secret|token|uri$|api_?key|private", re.IGNORECASE)
@@ -43,8 +45,28 @@ def check_mirror(mirror: MirrorSettings, replace_hint: str) -> list[Check]:
 
 def check_host(settings: Settings) -> list[Check]:
     """Look at the secrets that belong to no mirror."""
-    named = (("MongoDB URI", settings.mongo.uri), ("API token", settings.api.token))
-    return [_check(name, secret) for name, secret in named if secret is not None]
+    alerts = settings.alerts
+    named = (
+        ("MongoDB URI", settings.mongo.uri),
+        ("API token", settings.api.token),
+        ("alert webhook", alerts.webhook if isinstance(alerts.webhook, Secret) else None),
+        ("mail password", alerts.password),
+    )
+    checks = [_check(name, secret) for name, secret in named if secret is not None]
+    return checks + [_of_far_host(host.name, secret) for host in settings.hosts for secret in _secrets_of(host)]
+
+
+def _secrets_of(host: RemoteSettings) -> Iterator[Secret]:
+    if host.key_file is not None:
+        yield Secret(path=host.key_file)
+    if host.password is not None:
+        yield host.password
+
+
+def _of_far_host(name: str, secret: Secret) -> Check:
+    """Look at what `syncd remote` logs in with: mirrors go on without it."""
+    check = _check(f"host {name}", secret)
+    return replace(check, status=Level.WARN) if check.status is Level.FAIL else check
 
 
 def _check(name: str, secret: Secret, replace_hint: str = "") -> Check:
@@ -53,8 +75,9 @@ def _check(name: str, secret: Secret, replace_hint: str = "") -> Check:
         secret.reveal()
     except ConfigError as error:
         seen, _, remedy = error.message.partition("; ")
-        there = secret.path is not None and secret.path.exists()
-        return fail(name, seen, (remedy if there else replace_hint or remedy).removeprefix("run: "))
+        if "does not exist" in seen and not is_mounted(secret.path):
+            remedy = replace_hint or remedy
+        return fail(name, seen, remedy.removeprefix("run: ") or f"put the secret into {secret.where}")
     if secret.path is None:
         return ok(name, f"in the environment variable {secret.variable}")
     return ok(name, f"{secret.path} (mode {stat.S_IMODE(secret.path.stat().st_mode):04o})")

@@ -86,8 +86,14 @@ def _named_secrets(settings: Settings) -> Iterator[tuple[str, Secret]]:
             yield f"mirror {mirror.name}: password", mirror.password
         if mirror.key_file is not None:
             yield f"mirror {mirror.name}: key_file", Secret(path=mirror.key_file)
-    for where, secret in (("mongo: uri", settings.mongo.uri), ("api: token_file", settings.api.token)):
-        if secret is not None:
+    alerts = settings.alerts
+    for where, secret in (
+        ("mongo: uri", settings.mongo.uri),
+        ("api: token_file", settings.api.token),
+        ("alerts: webhook_file", alerts.webhook),
+        ("alerts: password", alerts.password),
+    ):
+        if isinstance(secret, Secret):
             yield where, secret
 
 
