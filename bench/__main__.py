@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import syncd
-from bench import announcing, api, daemon, million, resolving, saving, startup, tasks
+from bench import announcing, api, daemon, million, proxies, resolving, saving, startup, tasks
 from bench.measure import BenchError
 from bench.peers import rclone_program
 from bench.row import Bench, say
@@ -29,7 +29,7 @@ SHARED_MEMORY = Path("/dev/shm")
 LONG_PATH = 40
 """The paths of smbd's sockets have to stay below 108 bytes."""
 RUNS = 5
-OTHERS = ("million", "startup", "api", "resolve", "announce", "latency", "ensure", "idle", "tasks", "saving")
+OTHERS = ("million", "startup", "api", "resolve", "announce", "latency", "ensure", "idle", "tasks", "saving", "proxy")
 
 
 def main() -> int:
@@ -129,6 +129,10 @@ def _measure(
     elif name == "saving":
         with tempfile.TemporaryDirectory(dir=output) as folder:
             results.saved = saving.measure(Path(folder), saving.QUICK_POINTS if given.quick else saving.POINTS)
+    elif name == "proxy":
+        with tempfile.TemporaryDirectory(dir=output) as folder:
+            amounts = proxies.QUICK if given.quick else proxies.FULL
+            results.proxied = proxies.measure(Path(folder), given.runs, amounts)
     elif name in ("latency", "ensure", "idle"):
         _measure_daemon(name, results, given, corpora, output, disk)
     else:

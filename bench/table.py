@@ -11,6 +11,7 @@ from bench.api import Latency
 from bench.daemon import REACH_BYTES, REACH_CPU, Idle, Quantiles
 from bench.measure import Series
 from bench.million import LIMIT_BYTES
+from bench.proxies import BODY_BYTES, Cost, quantile_ms
 from bench.row import BEST, Row
 from bench.saving import Curve
 from bench.startup import Imports
@@ -37,6 +38,7 @@ class Results:
     idle: Idle | None = None
     tasks: Overhead | None = None
     saved: Curve | None = None
+    proxied: dict[str, Cost] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Results:
             "idle": None if self.idle is None else self.idle.as_json(),
             "tasks": None if self.tasks is None else self.tasks.as_json(),
             "saving": None if self.saved is None else self.saved.as_json(),
+            "proxied": {name: each.as_json() for name, each in self.proxied.items()},
             "skipped": self.skipped,
         }
 
@@ -85,6 +88,8 @@ class Results:
             parts.append(_overhead(self.tasks))
         if self.saved is not None:
             parts.append(_saving(self.saved))
+        if self.proxied:
+            parts.append(_proxied(self.proxied))
         if self.skipped:
             parts.append("\n".join(f"- not measured: {name}: {why}" for name, why in self.skipped.items()))
         return "\n\n".join(parts) + "\n"
@@ -208,6 +213,24 @@ def _overhead(tasks: Overhead) -> str:
     bar = f">= {REACH_PER_S:.0f}/s: {'reached' if tasks.reached else 'MISSED'}"
     figures = [f"{tasks.wall_s:.2f}", f"{tasks.per_s:,.0f}", f"{tasks.cpu_ms:.2f}", f"{tasks.floor_per_s:,.0f}", bar]
     return _table(head, [[f"{tasks.tasks:,} tasks", *figures]])
+
+
+def _proxied(costs: Mapping[str, Cost]) -> str:
+    head = [
+        f"through (milliseconds; a message is {BODY_BYTES} bytes)",
+        "message to nsqd, p50",
+        "p99",
+        "new connection, p50",
+        "p99",
+        "a file, MiB/s",
+        "proxy CPU s/GiB",
+    ]
+    body = []
+    for name, cost in costs.items():
+        messages = (f"{quantile_ms(cost.messages_s, percent):.3f}" for percent in (50, 99))
+        connections = (f"{quantile_ms(cost.connections_s, percent):.2f}" for percent in (50, 99))
+        body.append([name, *messages, *connections, f"{cost.mib_per_s:,.0f}", f"{cost.cpu_s_per_gib:.2f}"])
+    return _table(head, body)
 
 
 def _latencies(title: str, found: Mapping[str, Latency]) -> str:
