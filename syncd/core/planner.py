@@ -19,6 +19,7 @@ The decision tree, one leaf a line:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 from syncd.core import paths
@@ -250,6 +251,26 @@ def compare(
             plan.repair.append((entry, Reason.LOCAL_CHANGED))
     plan.unchanged += unchanged
     plan.listed += unchanged
+    return _conclude(plan, listing, entries, held.keys(), known_folders, local)
+
+
+def all_unchanged(
+    listing: Listing, entries: Sorted, known_folders: frozenset[str], local: Mapping[str, LocalEntry]
+) -> DirectoryPlan:
+    """Decide on a directory whose files are known to be those that are held, each as its record says."""
+    plan = DirectoryPlan()
+    plan.unchanged = plan.listed = len(entries.files)
+    return _conclude(plan, listing, entries, entries.files.keys(), known_folders, local)
+
+
+def _conclude(
+    plan: DirectoryPlan,
+    listing: Listing,
+    entries: Sorted,
+    held: AbstractSet[str],
+    known_folders: frozenset[str],
+    local: Mapping[str, LocalEntry],
+) -> DirectoryPlan:
     if listing.complete:
         _conclude_absences(plan, entries, held, known_folders)
     _find_foreign(plan, entries, held, known_folders, local)
@@ -271,10 +292,10 @@ def _arrival_reason(here: LocalEntry | None) -> Reason:
 
 
 def _conclude_absences(
-    plan: DirectoryPlan, entries: Sorted, held: Mapping[str, Record], known_folders: frozenset[str]
+    plan: DirectoryPlan, entries: Sorted, held: AbstractSet[str], known_folders: frozenset[str]
 ) -> None:
     folders, files = set(entries.folders), entries.files
-    for name in () if held.keys() <= files.keys() else held:
+    for name in () if held <= files.keys() else held:
         if name in files:
             continue
         if name in folders:
@@ -289,11 +310,11 @@ def _conclude_absences(
 def _find_foreign(
     plan: DirectoryPlan,
     entries: Sorted,
-    held: Mapping[str, Record],
+    held: AbstractSet[str],
     known_folders: frozenset[str],
     local: Mapping[str, LocalEntry],
 ) -> None:
-    if local.keys() <= held.keys():
+    if local.keys() <= held:
         return
     folders = set(entries.folders)
     plan.foreign.extend(

@@ -12,7 +12,16 @@ from syncd.core import paths
 from syncd.core.errors import MirrorError, PathUnsafe, SourceUnavailable, SourceVanished
 from syncd.core.guard import enough_listed
 from syncd.core.model import ROOT, Entry, Fingerprint, Held, Kind, Listing, LocalEntry, Record, RelPath, Unheld
-from syncd.core.planner import DirectoryPlan, NameRules, Sorted, align_local, compare, find_respelled, sort_entries
+from syncd.core.planner import (
+    DirectoryPlan,
+    NameRules,
+    Sorted,
+    align_local,
+    all_unchanged,
+    compare,
+    find_respelled,
+    sort_entries,
+)
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts
 from syncd.engine.report import Report
@@ -92,15 +101,16 @@ class Scan:
         if not listing.complete:
             self._note_incomplete(listing)
         held = self._catalogue.held_in(directory) if self.census.held or self._hinted else NOTHING_HELD
-        entries = sort_entries(listing, self._rules, held.records)
+        spelled = held.records if self._rules.folds_case or self._rules.folds_unicode else {}
+        entries = sort_entries(listing, self._rules, spelled)
         if self._only:
             self._keep_scope(directory, entries)
         elif directory == ROOT and listing.complete:
             self.root_is_empty = not entries.files and not entries.folders
         local = self._local(directory, entries)
         if local is not None:
-            here = align_local(local, entries, held.records, self._rules)
-            plan = compare(listing, entries, held.records, held.folders, here, self._settled_before_ns())
+            here = align_local(local, entries, spelled, self._rules)
+            plan = self._compare(listing, entries, held, here)
             find_respelled(plan, self._rules)
             self._act(directory, plan, held)
             self._note_folders(directory, entries, held, here)
@@ -113,6 +123,13 @@ class Scan:
             paths.join(directory, name) for name in entries.folders if not self._hinted or name not in held.folders
         ]
         return [folder for folder in below if folder not in self._hinted]
+
+    def _compare(
+        self, listing: Listing, entries: Sorted, held: HeldDirectory, here: Mapping[str, LocalEntry]
+    ) -> DirectoryPlan:
+        if held.are_exactly(entries.files, here):
+            return all_unchanged(listing, entries, held.folders, here)
+        return compare(listing, entries, held.records, held.folders, here, self._settled_before_ns())
 
     def _note_incomplete(self, listing: Listing) -> None:
         reason = listing.reason or Reason.LISTING_INCOMPLETE
@@ -166,7 +183,7 @@ class Scan:
     # -- what follows from a plan
 
     def _act(self, directory: RelPath, plan: DirectoryPlan, held: HeldDirectory) -> None:
-        join, records, findings = paths.join, held.records, self._findings
+        join, findings = paths.join, self._findings
         self._report.unchanged += plan.unchanged
         self.census.listed += plan.listed
         self.census.arriving += len(plan.arriving) + len(plan.unsettled)
@@ -177,7 +194,7 @@ class Scan:
         for entry in plan.changed:
             findings.replaced(join(directory, entry.name), entry.fingerprint)
         for entry in plan.recheck:
-            self._recheck(join(directory, entry.name), entry, records[entry.name])
+            self._recheck(join(directory, entry.name), entry, held.records[entry.name])
         for entry, reason in plan.repair:
             self._repair(join(directory, entry.name), entry, reason)
         if plan.unsettled:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from syncd.core.model import (
+    Entry,
     Fact,
     FileEvent,
     Fingerprint,
     Intent,
+    LocalEntry,
     Partial,
     Record,
     RelPath,
@@ -18,11 +20,26 @@ from syncd.core.model import (
 from syncd.core.named import NamedTuple
 
 
-class HeldDirectory(NamedTuple):
+class HeldDirectory:
     """What the catalogue knows of one directory: records of files in it, and names of folders known below it."""
 
-    records: dict[str, Record]
-    folders: frozenset[str]
+    __slots__ = ("_records", "folders")
+
+    def __init__(self, records: Mapping[str, Record], folders: frozenset[str]) -> None:
+        self._records = records
+        self.folders = folders
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """The records by name."""
+        return self._records
+
+    def are_exactly(self, _files: Mapping[str, Entry], _local: Mapping[str, LocalEntry]) -> bool:
+        """Say whether it is certain at a glance that these files are held, no others, and each as its record says.
+
+        As listed at the source, and as it lies here; none was absent in a run before. False says nothing.
+        """
+        return False
 
 
 class Totals(NamedTuple):

@@ -26,9 +26,11 @@ from syncd.core.reasons import Reason
 from syncd.ports import Announcement, ClosedRun, HeldDirectory, Totals
 from syncd.store import outbox
 from syncd.store.findings import SqliteFindings
+from syncd.store.held import HeldRows
 from syncd.store.near import Near
 from syncd.store.sql import (
     CHUNK_ROWS,
+    PACKED_BYTES,
     Reader,
     Row,
     below,
@@ -37,6 +39,7 @@ from syncd.store.sql import (
     unpack_record,
     unpack_records,
     unreadable,
+    without_ids,
 )
 
 T = TypeVar("T")
@@ -166,8 +169,15 @@ class MirrorReads:
         row = self._reader.row(_DIRECTORY, (name_at, self.id, directory))
         if row is None:
             return HeldDirectory({}, frozenset())
-        records = dict(self._records_in(row[0]))
-        return HeldDirectory(records, frozenset(row[1].split("/") if row[1] else ()))
+        folders = frozenset(row[1].split("/") if row[1] else ())
+        chunks = list(self._chunks_in(row[0]))
+        if len(chunks) == 1:
+            names, packed, absent_runs = chunks[0]
+        else:
+            names = list(chain.from_iterable(chunk[0] for chunk in chunks))
+            packed = b"".join(chunk[1] for chunk in chunks)
+            absent_runs = list(chain.from_iterable(chunk[2] for chunk in chunks))
+        return HeldRows(names, packed, absent_runs, folders, ids_known=self._ids_known)
 
     def record(self, path: RelPath) -> Record | None:
         row = self._reader.row(_HELD, (self.id, *split(path)))
@@ -176,21 +186,24 @@ class MirrorReads:
     def records(self, below: RelPath = ROOT) -> Iterator[tuple[RelPath, Record]]:
         for directory_id, directory in self._directories(below):
             prefix = f"{directory}/" if directory else ""
-            for name, record in self._records_in(directory_id):
-                yield RelPath(prefix + name), record
+            for names, packed, absent_runs in self._chunks_in(directory_id):
+                for name, record in zip(names, map(self._known, unpack_records(absent_runs, packed)), strict=True):
+                    yield RelPath(prefix + name), record
 
-    def _records_in(self, directory_id: int) -> Iterator[tuple[str, Record]]:
-        """Stream one directory's records by name. A "/" parts them: it is in no name, and in no run's id."""
+    def _chunks_in(self, directory_id: int) -> Iterator[tuple[list[str], bytes, list[str]]]:
+        """Stream names, packed records and absent_runs of one directory, by name.
+
+        A "/" parts names and absent_runs: it is in no name, and in no run's id.
+        """
         after = ""
         while True:
             row = self._reader.row(_RECORDS, (directory_id, after))
             if row is None or row[0] is None:
                 return
-            names = row[0].split("/")
-            records = unpack_records(row[2].split("/"), bytes.fromhex(row[1]))
-            if len(names) != len(records):
+            names, absent_runs, packed = row[0].split("/"), row[2].split("/"), bytes.fromhex(row[1])
+            if not (len(names) * PACKED_BYTES == len(absent_runs) * PACKED_BYTES == len(packed)):
                 raise unreadable(ValueError("names and records do not match"))
-            yield from zip(names, records if self._ids_known else map(self._known, records), strict=True)
+            yield names, packed, absent_runs
             if len(names) < CHUNK_ROWS:
                 return
             after = names[-1]
@@ -303,7 +316,7 @@ class MirrorReads:
         return row if row is not None else default
 
     def _known(self, record: Record) -> Record:
-        return record if self._ids_known else record._replace(ctime_ns=0, file_id=0)
+        return record if self._ids_known else without_ids(record)
 
     def _directory_id(self, path: RelPath) -> int | None:
         row = self._reader.row("SELECT id FROM directories WHERE mirror_id = ? AND path = ?", (self.id, path))

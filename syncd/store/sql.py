@@ -37,6 +37,7 @@ Row = Sequence[Any]
 Parameters = Sequence[object] | Mapping[str, object]
 
 _KEPT = struct.Struct(">QqqqqQqq32s")
+PACKED_BYTES = _KEPT.size
 _PRINT = struct.Struct(">Qqqq")
 _HALF = 1 << 63
 _BATCHES = (512, 64, 8, 1)
@@ -91,6 +92,11 @@ def unpack_records(absent_runs: Iterable[str], packed: bytes) -> list[Record]:
         ]
     except (struct.error, ValueError) as error:
         raise unreadable(error) from error
+
+
+def without_ids(record: Record) -> Record:
+    """Return a record as it is known at another server: file ids and change times are each server's own."""
+    return record._replace(ctime_ns=0, file_id=0)
 
 
 def pack_print(fingerprint: Fingerprint) -> bytearray:
