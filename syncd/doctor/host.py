@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from syncd import __version__
+from syncd.client.file_systems import file_system_type
 from syncd.config import Settings
 from syncd.core.errors import CatalogueDamaged, CatalogueError, CatalogueTooNew, ConfigError, SyncdError
 from syncd.doctor.checks import Check, counted, fail, failed, ok, warn
 from syncd.store.reading import ReadonlyCatalogue, open_readonly
 from syncd.store.schema import MIGRATIONS
-from syncd.store.state import StateDirectory, file_system_type
+from syncd.store.state import StateDirectory
 
 LITTLE_ROOM_BYTES = 64 << 20
 """Below so much free space the state directory gets a warning: a catalogue grows by some 200 bytes a file."""

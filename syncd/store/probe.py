@@ -12,14 +12,9 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
+from syncd.client.file_systems import is_network
 from syncd.ports import Traits
 
-_NETWORK = re.compile(
-    "nfs4?|cifs|smb3?|smbfs|afpfs|webdav|ftp|9p|virtiofs|ceph|glusterfs|lustre|afs|coda|ncpfs|beegfs|gpfs|pvfs2|ocfs2"
-    "|gfs2|fakeowner|osxfs|grpcfuse|prl_fs|vboxsf|vmhgfs"
-    "|fuse(blk)?[.](sshfs|rclone|s3fs|glusterfs|ceph|davfs2?|grpcfuse|goofys|curlftpfs|smbnetfs|gcsfuse|juicefs|mfs"
-    "|vmhgfs-fuse|osxfs)"
-)
 _NO_HARD_LINKS = frozenset({"vfat", "msdos", "exfat"})
 _FOLDING = frozenset({"vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "apfs", "hfs", "hfsplus"})
 _NO_INODES = frozenset({"vfat", "msdos", "exfat"})
@@ -50,7 +45,7 @@ def file_system_of(path: str | os.PathLike[str] | int) -> str:
 def is_network_file_system(path: str | os.PathLike[str] | int) -> str | None:
     """Return the file system's type if another machine (or kernel) shares it, None when it is local or unknown."""
     name = file_system_of(path)
-    return name if _NETWORK.fullmatch(name) else None
+    return name if is_network(name) else None
 
 
 def has_inodes(file_system: str) -> bool:

@@ -19,23 +19,12 @@ import time
 from pathlib import Path
 from typing import Self
 
+from syncd.client.file_systems import file_system_type, is_network
 from syncd.core.errors import AlreadyRunning, ConfigError, DiskFull, SyncdError
 from syncd.core.named import NamedTuple
 
 _LOCK_PATIENCE_S = 0.3
 """How long lock() tries: a holder_pid() elsewhere touches the lock for microseconds."""
-
-# fmt: off
-_NETWORK_TYPES = frozenset({
-    "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fakeowner", "fhgfs", "ftpfs", "gfs", "gfs2",
-    "glusterfs", "gpfs", "lustre", "macfuse", "ncpfs", "nfs", "nfs4", "ocfs2", "osxfs", "osxfuse", "prl_fs", "smb3",
-    "smbfs", "vboxsf", "virtiofs", "vmhgfs", "webdav",
-})
-_NETWORK_FUSE = frozenset({
-    "ceph", "curlftpfs", "davfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "grpcfuse", "osxfs", "rclone", "s3fs",
-    "sshfs", "vmhgfs-fuse",
-})
-# fmt: on
 
 
 class Host(NamedTuple):
@@ -316,47 +305,3 @@ def _refuse_network(path: Path) -> None:
             f"the state directory {path} lies on a network file system ({kind}); SQLite would lose data there",
             hint="set host.state_dir to a directory on a local disk",
         )
-
-
-def is_network(kind: str) -> bool:
-    """Say whether a file system type is one that several machines share; "" (unknown) is not."""
-    kind = kind.lower()
-    return kind in _NETWORK_TYPES or (kind.startswith("fuse.") and kind.removeprefix("fuse.") in _NETWORK_FUSE)
-
-
-def file_system_type(path: Path) -> str:
-    """Return the type of the file system that a path lies on, or will lie on; "" where it cannot be told."""
-    path = Path(os.path.realpath(path))
-    if sys.platform == "darwin":
-        return type_from_mount(_output(["/sbin/mount"]), str(path))
-    try:
-        return type_from_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"), str(path))
-    except OSError:
-        return ""
-
-
-def type_from_mountinfo(text: str, path: str) -> str:
-    """Read the type of `path`'s file system out of /proc/self/mountinfo (proc(5))."""
-    mounts = []
-    for line in text.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest:
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), fields.split(" ")[4])
-            mounts.append((point, rest.split(" ")[0]))
-    return _covering(mounts, path)
-
-
-def type_from_mount(text: str, path: str) -> str:
-    """Read the type of `path`'s file system out of what macOS's mount(8) prints."""
-    mounts = re.findall(r"^.* on (/.*) \(([a-z0-9_]+)[,)]", text, re.MULTILINE)
-    return _covering(mounts, path)
-
-
-def _covering(mounts: list[tuple[str, str]], path: str) -> str:
-    """Return the type of the deepest mount above a path; of two on one point, the later one covers the other."""
-    best, kind = "", ""
-    for point, its_kind in mounts:
-        above = path == point or path.startswith(point.rstrip("/") + "/")
-        if above and len(point) >= len(best):
-            best, kind = point, its_kind
-    return kind

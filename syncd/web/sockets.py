@@ -1,4 +1,4 @@
-"""The two listening sockets: where they lie, and with which mode."""
+"""The two listening sockets: where they lie, with which mode, and who has their place already."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import errno
 import os
 import shutil
 import socket
+import stat
 from pathlib import Path
 
 from syncd.client.address import short_path
+from syncd.client.listeners import socket_holder, tcp_holder
 from syncd.core.errors import ConfigError
 
 FOLDER_MODE = 0o750
@@ -23,6 +25,7 @@ class UnixListener:
     def __init__(self, path: Path) -> None:
         """Bind and listen. Raises ConfigError."""
         self._path = path
+        _refuse_another(path)
         try:
             self.socket, self._inode = _bind_aside(path)
         except OSError as error:
@@ -47,11 +50,36 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        hint = "another program listens there: choose another port for api.listen"
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"cannot listen on {where} (api.listen): {tcp_holder(port)} listens there",
+                hint="end that program, or choose another port for api.listen",
+            ) from error
+        hint = "set api.listen to an address of this machine"
+        if error.errno == errno.EACCES:
+            hint = "choose a port from 1024 on for api.listen"
         raise ConfigError(
-            f"cannot listen on {where}: {error.strerror or error}",
-            hint=hint if error.errno == errno.EADDRINUSE else "set api.listen to an address of this machine",
+            f"cannot listen on {where} (api.listen): {error.strerror or error}",
+            hint=hint,
         ) from error
+
+
+def check_free(host: str, port: int) -> None:
+    """Say before anything is started whether an address can be had. Raises ConfigError."""
+    listen_tcp(host, port).close()
+
+
+def _refuse_another(path: Path) -> None:
+    """Refuse to replace what is no stale socket: something else of that name, or one that another program answers."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"the API's socket cannot be made: {path} is no socket", hint=f"move it away: {path}")
+    holder = socket_holder(path)
+    if holder is not None:
+        raise ConfigError(
+            f"the API's socket {path} is taken: {holder} answers there",
+            hint="end that program, or give each syncd a folder STATE/run (in compose: a volume) of its own",
+        )
 
 
 def _bind_aside(path: Path) -> tuple[socket.socket, int]:

@@ -445,6 +445,7 @@ def test_a_dead_daemons_socket_is_replaced(tmp_path: Path) -> None:
 def test_a_later_daemons_socket_is_not_taken_away(tmp_path: Path) -> None:
     first, second = (ApiServer(FakeService(), tmp_path / SOCKET) for _ in range(2))
     first.start()
+    (tmp_path / SOCKET).unlink()  # as whoever else cleared the folder
     second.start()
     try:
         first.close()

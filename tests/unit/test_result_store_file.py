@@ -200,7 +200,7 @@ def _use_all(path: Path) -> None:
 
 
 def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "_file_system_type", lambda folder: "nfs4")
+    monkeypatch.setattr(file, "file_system_type", lambda folder: "nfs4")
     with pytest.raises(StoreFailed, match="nfs4"):
         SqliteStore(path, worker_id="a")
     assert not path.exists()
@@ -208,13 +208,13 @@ def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs", "overlay", "", "fuse.ext4", "fuseblk", "btrfs"])
 def test_local_file_systems_are_none(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(file, "_file_system_type", lambda folder: kind)
+    monkeypatch.setattr(file, "file_system_type", lambda folder: kind)
     SqliteStore(path, worker_id="a").close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux only")
 def test_the_type_of_a_file_system_is_known() -> None:
-    assert file._file_system_type("/proc/self") == "proc"
+    assert file.file_system_type("/proc/self") == "proc"
 
 
 def test_another_program_that_holds_the_lock_for_too_long_is_an_error(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from syncd.client.file_systems import is_network, type_from_mount, type_from_mountinfo
 from syncd.core.errors import AlreadyRunning, ConfigError
 from syncd.store import state
-from syncd.store.state import StateDirectory, is_network, type_from_mount, type_from_mountinfo
+from syncd.store.state import StateDirectory
 from tests.support.catalogues import snapshot
 
 HOLDER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from syncd.client.listeners import tcp_holder
 from syncd.core.errors import ConfigError
 from worker_glue.health.shown import Metrics
 from worker_glue.health.staff import Staff, health
@@ -35,9 +37,7 @@ class HealthServer:
         try:
             self._server = _Server(address, answer)
         except OSError as error:
-            where = f"{address[0]}:{address[1]}"
-            hint = "name another one with --metrics"
-            raise ConfigError(f"{where} cannot be listened on: {error.strerror or error}", hint=hint) from error
+            raise _unusable(address, error) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 
@@ -51,6 +51,15 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(REQUEST_S)
+
+
+def _unusable(address: tuple[str, int], error: OSError) -> ConfigError:
+    host, port = address
+    where = f"cannot listen on {f'[{host}]' if ':' in host else host}:{port} (--metrics)"
+    if error.errno == errno.EADDRINUSE:
+        hint = "end that program, or name another port with --metrics"
+        return ConfigError(f"{where}: {tcp_holder(port)} listens there", hint=hint)
+    return ConfigError(f"{where}: {error.strerror or error}", hint="name an address of this machine with --metrics")
 
 
 class _Server(ThreadingHTTPServer):

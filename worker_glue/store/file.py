@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import sqlite3
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from syncd.client.file_systems import file_system_type, is_network
 from syncd.core.errors import DiskFull, SyncdError
 from worker_glue.errors import StoreFailed
 from worker_glue.store.rows import DAMAGED_HINT
@@ -67,7 +67,6 @@ _REFUSED = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_IOERR: "could not be read or written (I/O error)",
 }
-_NETWORK = re.compile(r"(nfs\d?|cifs|smb\d?|smbfs|afs|9p|ceph|glusterfs|lustre|fuse\.(sshfs|glusterfs|rclone|s3fs))\Z")
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
@@ -176,26 +175,12 @@ def _refuse_remains(path: Path) -> None:
 
 
 def _refuse_network(folder: Path) -> None:
-    kind = _file_system_type(os.path.realpath(folder))
-    if _NETWORK.match(kind):
+    kind = file_system_type(folder)
+    if is_network(kind):
         raise StoreFailed(
             f"the store of results cannot lie in {folder}: {kind} is a network file system, where SQLite loses data",
             hint="set host.state_dir to a directory on a local disk",
         )
-
-
-def _file_system_type(folder: str) -> str:
-    """Return the type of the deepest mount above a folder by /proc/self/mountinfo (proc(5)); "" where that is not."""
-    best, kind = "", ""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    for fields, _, rest in (line.partition(" - ") for line in mounts):
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), fields.split(" ")[4])
-        if len(point) >= len(best) and (folder == point or folder.startswith(point.rstrip("/") + "/")):
-            best, kind = point, rest.split(" ")[0]
-    return kind
 
 
 # --- locks between the processes of a host ---------------------------------------------------------------------------
