@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE_HEADER = """Configuration of syncd. This one runs as it is: it mirrors the bundled sample collection into demo/.
 Try it:  syncd -c config.example.toml run-once
 Every key is here. Those behind a single # are not in use and show their default or an example.
-Checked already, but without effect until the parts that use them are there: fallback_sources and trust_checksums of a
-mirror.
+Checked already, but without effect until the part that uses it is there: fallback_sources of a mirror.
 Relative paths are relative to this file. `syncd init` writes such a file for a real share."""
 
 EXAMPLE = {
@@ -51,8 +50,13 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   either is enough.
 - `rate` holds for all that is read of a mirror's files: runs, files on demand (which go first) and verification
   together. A change of window takes effect within a second. Listings are not counted.
-- Checked already, but without effect until the parts that use them are there: `fallback_sources` and
-  `trust_checksums` of a mirror.
+- `trust_checksums` is for a target that was filled by hand, or whose catalogue was lost. A file that lies there and is
+  not held yet is hashed; it is held without being read on the share if a `SHA256SUMS` there (as `sha256sum` writes it,
+  in the file's folder or one above it; the nearest that names the file decides) gives this digest, the size is the
+  share's, and the `SHA256SUMS` is not older than the file. In any other case, where the `SHA256SUMS` has more than
+  16 MiB or 100,000 lines, and for a file that somebody waits for, the share's bytes are read and compared. Edits that
+  restore a time are found as ever, by `verify --source` and `verify_days`.
+- Checked already, but without effect until the part that uses it is there: `fallback_sources` of a mirror.
 - `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
   `[worker]` is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes

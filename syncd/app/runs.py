@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncd.app.owing import announce_owed
 from syncd.app.site import Site, new_run_id, write_manifest
@@ -27,6 +27,9 @@ from syncd.store.manifest import ManifestIndex
 from syncd.store.mirror import DiskMirror
 from syncd.store.reading import open_readonly
 from syncd.store.state import Host
+
+if TYPE_CHECKING:
+    from syncd.engine.checksums import ShareChecksums
 
 STORED_DETAILS = 200
 TICK_S = 0.1
@@ -177,17 +180,26 @@ class Running(Site):
     ) -> Outcome:
         source = self._open_source(settings)
         digest, close_index = _manifest_digest(mirror, facts)
+        trusted = self._trusted(settings) if settings.trust_checksums and not options.dry_run else None
         try:
             sharing = self._sharing(settings.name)
             rules = rules_of(settings)
             if options.hinted:
                 rules = rules._replace(settle_s=min(rules.settle_s, HINT_SETTLE_S))
-            run = MirrorRun(rules, options, source, mirror, facts, report, digest, self._clock, sharing)
+            run = MirrorRun(rules, options, source, mirror, facts, report, digest, self._clock, sharing, trusted)
             self._begins(run)
             return run.execute()
         finally:
             source.close()
+            if trusted is not None:
+                trusted.close()
+                _tell_unused(settings.name, trusted)
             close_index()
+
+    def _trusted(self, settings: MirrorSettings) -> ShareChecksums:
+        from syncd.engine.checksums import ShareChecksums  # start-up time: few mirrors have the setting
+
+        return ShareChecksums(lambda: self._open_source(settings))
 
     def _record(self, facts: SqliteMirrorCatalogue, outcome: Outcome) -> None:
         report = outcome.report
@@ -230,6 +242,15 @@ def _manifest_digest(
         return (lambda _path, _fingerprint: None), (lambda: None)
     index = ManifestIndex(mirror.read_manifest())
     return index.digest, index.close
+
+
+def _tell_unused(name: str, trusted: ShareChecksums) -> None:
+    """Say which SHA256SUMS of the share were of no use, so that nobody has to guess why files were read after all."""
+    if trusted.unused:
+        from syncd.log import logger
+
+        for path, why in trusted.unused:
+            logger().warning("checksums.unused", mirror=name, path=path, why=why)
 
 
 @contextmanager

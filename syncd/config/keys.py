@@ -293,8 +293,8 @@ MIRROR = (
         "help. A file on demand and the watch for changes have their own."),
     Key("verify_days", _whole(0, 3650), 30, "The whole mirror is re-hashed, and compared with the source, within this "
         "many days; 0: never."),
-    Key("trust_checksums", _plain(values.boolean), False, "Believe SHA256SUMS on the share instead of reading a file "
-        "again when it is adopted."),
+    Key("trust_checksums", _plain(values.boolean), False, "Where a file lies in the target already and is not held "
+        "yet, believe the share's own `SHA256SUMS` instead of reading the file there."),
 )  # fmt: skip
 
 NSQ = (

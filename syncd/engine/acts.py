@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from syncd.core import paths
-from syncd.core.model import Entry, Fingerprint, Held, Record, RelPath
+from syncd.core.model import Entry, Fingerprint, Held, LocalStat, Record, RelPath
 from syncd.core.planner import Action
 from syncd.core.reasons import Reason
 from syncd.engine.backlog import Fetch
@@ -50,22 +50,35 @@ class Acts(Protocol):
 
 
 ManifestDigest = Callable[[RelPath, Fingerprint], str | None]
+Proven = Callable[[RelPath, Fingerprint], tuple[str, LocalStat] | None]
+"""Digest and stat of a local file that is known to be this version of the server's without reading it there."""
 
 
 class RealActs:
     """Carries out."""
 
     def __init__(
-        self, rules: MirrorRules, transfer: Transfer, committer: Committer, manifest_digest: ManifestDigest
+        self,
+        rules: MirrorRules,
+        transfer: Transfer,
+        committer: Committer,
+        manifest_digest: ManifestDigest,
+        proven: Proven | None = None,
     ) -> None:
+        """proven: asked first where a file lies here already (None: each is compared with the server's bytes)."""
         self._rank = rules.rank
         self._transfer = transfer
         self._committer = committer
+        self._proven = proven
         self.rebuilt = manifest_digest
 
     def fetch(self, path: RelPath, fingerprint: Fingerprint, reason: Reason, held: Record | None) -> None:
         adopt = reason is Reason.UNKNOWN_LOCAL
-        self._transfer.want(Fetch(path, fingerprint, reason=reason, held=held, adopt=adopt, rank=self._rank(path)))
+        fetch = Fetch(path, fingerprint, reason=reason, held=held, adopt=adopt, rank=self._rank(path))
+        if adopt and self._proven is not None and (known := self._proven(path, fingerprint)) is not None:
+            self._transfer.keep(fetch, *known)
+        else:
+            self._transfer.want(fetch)
 
     def fetch_new(self, directory: RelPath, entries: Iterable[Entry]) -> None:
         rank, want, new = self._rank, self._transfer.want, Reason.NEW

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
@@ -20,6 +22,9 @@ from syncd.engine.scan import Scan
 from syncd.engine.space import Space
 from syncd.engine.transfer import Transfer
 from syncd.ports import Findings, Mirror, MirrorCatalogue, Source
+
+if TYPE_CHECKING:  # few runs need it
+    from syncd.engine.checksums import ShareChecksums
 
 LOOKS = 2
 
@@ -47,8 +52,10 @@ class MirrorRun:
         manifest_digest: ManifestDigest,
         clock: Clock | None = None,
         sharing: Sharing | None = None,
+        trusted: ShareChecksums | None = None,
     ) -> None:
         self._sharing = sharing
+        self._trusted = trusted
         self._stop: SyncdError | None = None
         self._rules = rules
         self._options = options
@@ -78,11 +85,14 @@ class MirrorRun:
         self._transfer = Transfer(
             self._source, self._mirror, self._catalogue, self._committer, space, self.report, yielding=yielding
         )
-        return RealActs(self._rules, self._transfer, self._committer, manifest_digest)
+        proven = functools.partial(self._trusted.proven, self._mirror) if self._trusted is not None else None
+        return RealActs(self._rules, self._transfer, self._committer, manifest_digest, proven)
 
     def stop(self, error: SyncdError) -> None:
         """End the run early, with `error`: no new files, what has arrived is committed. From any thread."""
         self._stop = error
+        if self._trusted is not None:
+            self._trusted.close()
         if self._transfer is not None:
             self._transfer.abort(error)
         else:
@@ -102,6 +112,8 @@ class MirrorRun:
         except BaseException:
             self._abort_transfer()
             raise
+        if self._trusted is not None:
+            self.report.bytes += self._trusted.bytes
         self.report.duration_s = time.monotonic() - started
         findings = self._findings if whole and self._stop is None else None
         if findings is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from syncd.core.errors import EntryChanged, MirrorError, SyncdError
-from syncd.core.model import Partial, RelPath, Wanted
+from syncd.core.model import LocalStat, Partial, RelPath, Wanted
 from syncd.engine.backlog import MAX_ATTEMPTS, Backlog, Fetch
 from syncd.engine.commit import Arrived, Committer, stops_run
 from syncd.engine.report import Report
@@ -185,6 +185,13 @@ class Transfer:
         if not self._threads:
             self._start()
         self.backlog.put(fetch)
+
+    def keep(self, fetch: Fetch, sha256: str, local: LocalStat) -> None:
+        """Hold a file as it lies here: its bytes are known to be the server's. From the thread that calls want()."""
+        self._report.wanted += 1
+        if not self._threads:
+            self._start()
+        self._inbox.put(Arrived(fetch, sha256, None, local), 0)
 
     def finish(self) -> None:
         """Wait until everything wanted is committed or failed. Raises what stopped it."""

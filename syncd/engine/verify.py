@@ -7,7 +7,7 @@ next run fetches it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,6 @@ from syncd.engine.commit import Committer
 from syncd.engine.report import KEPT_DETAILS, Problem
 from syncd.engine.transfer import DigestSink
 from syncd.ports import Failed, Fetched, Mirror, MirrorCatalogue, Sink, Source
-
-CHECKSUM_FILE = "SHA256SUMS"
 
 
 @dataclass(slots=True)
@@ -149,14 +147,14 @@ class Verifier:
 
     def against_checksums(self) -> None:
         """Compare held digests with the SHA256SUMS files that the share itself carries."""
+        from syncd.core.checksums import CHECKSUM_FILE, parse_checksums  # start-up time: every run imports this module
+
         for path, _ in self._catalogue.records():
             directory, name = paths.split(path)
             if name == CHECKSUM_FILE:
-                for listed, sha256 in self._mirror_checksums(path).items():
+                found = parse_checksums(self._mirror.read_small(path)) or {}
+                for listed, sha256 in found.items():
                     self._compare(paths.join(directory, listed), sha256, path)
-
-    def _mirror_checksums(self, path: RelPath) -> Mapping[str, str]:
-        return parse_checksums(self._mirror.read_small(path))
 
     def _compare(self, path: RelPath, sha256: str, found_in: RelPath) -> None:
         record = self._catalogue.record(path)
@@ -181,13 +179,3 @@ class _RecordQueue(Backlog):
     @property
     def closed(self) -> bool:
         return self._ended
-
-
-def parse_checksums(text: bytes) -> dict[str, str]:
-    """Read `sha256sum` lines: digest, space, space or *, path. Lines of any other form are left out."""
-    found = {}
-    for line in text.decode("utf-8", "replace").splitlines():
-        digest, _, name = line.partition(" ")
-        if len(digest) == 64 and name[:1] in (" ", "*"):
-            found[name[1:].removeprefix("./")] = digest.lower()
-    return found
