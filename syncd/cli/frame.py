@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
+
+from syncd.client import program
 
 EXITS = {
     0: "done",
@@ -24,9 +25,4 @@ EXITS = {
 
 def describe(parser: argparse.ArgumentParser, about: str, examples: Sequence[str], exits: Sequence[int]) -> None:
     """Give a verb's parser its description, its examples and the exit codes of its own (1, 2, 130, 143: always)."""
-    codes = sorted({*exits, 1, 2, 130, 143})
-    parser.description = "\n\n".join(textwrap.fill(" ".join(part.split()), 100) for part in about.split("\n\n"))
-    parser.epilog = "\n".join(
-        ["Examples:", *(f"  {example}" for example in examples), "", "Exit codes:"]
-        + [f"  {code:>3}  {EXITS[code]}" for code in codes]
-    )
+    program.describe(parser, about, examples, exits, EXITS)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from syncd import __version__
+from syncd.client import program
+from syncd.client.program import Verb
 from syncd.core.errors import ConfigError, DiskFull
 from worker_glue.cli import frame, main
 from worker_glue.running import ids, settings
@@ -32,7 +34,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Run], None]]:
         module.configure = _configure  # type: ignore[attr-defined]
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "worker_glue.cli.probe", module)
-        monkeypatch.setitem(main.VERBS, "probe", ("Test", "do as the test says"))
+        monkeypatch.setitem(main.VERBS, "probe", Verb("Test", "worker_glue.cli.probe", "do as the test says"))
 
     yield register
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -143,7 +145,7 @@ def test_an_error_is_a_message_and_an_exit_code(
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr(main, "_drop", lambda descriptor: None)
+    monkeypatch.setattr(program, "_drop", lambda descriptor: None)
     verb(fail)
     assert main.main(["probe"]) == code
     assert capfd.readouterr().err == said

@@ -68,12 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     ending = Ending()
     if args.lifeline:
         ending.follow(sys.stdin.fileno())
-    from worker_glue.cli.main import failed
+    from worker_glue.cli.main import PROGRAM
 
     try:
         return live(args, ending)
     except Exception as error:  # noqa: BLE001  (the end of this process; the one that started it decides what follows)
-        return failed(error)
+        return PROGRAM.failed(error)
 
 
 def live(args: argparse.Namespace, ending: Ending) -> int:
