@@ -40,8 +40,8 @@ class Program:
     """A command-line program with verbs. This is the only place that catches everything.
 
     about: its line of help. notes: what stands at the end of its help, examples first. config: help for -c FILE.
-    interrupted: what Ctrl-C is answered with. run: called with the verb, its module and its arguments. keep: takes an exception that nobody foresaw, sees to its
-    traceback, and returns the next step.
+    interrupted: what Ctrl-C is answered with. run: called with the verb, its module and its arguments. keep: takes an
+    exception that nobody foresaw, sees to its traceback, and returns the next step.
     """
 
     def __init__(
