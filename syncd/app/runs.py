@@ -23,6 +23,7 @@ from syncd.engine.rules import HINT_SETTLE_S, RunOptions, Sharing
 from syncd.engine.run import MirrorRun, Outcome
 from syncd.ports import Mirror, MirrorCatalogue
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
+from syncd.store.catalogue_reads import STARTED_OVER_NOTE
 from syncd.store.manifest import ManifestIndex
 from syncd.store.mirror import DiskMirror
 from syncd.store.reading import open_readonly
@@ -169,6 +170,7 @@ class Running(Site):
         while batch := list(islice(records, DROPPED_AT_ONCE)):
             now_ms = self._clock.now_ns() // 1_000_000
             facts.commit([Dropped(path) for path, _ in batch], [], run_id=run_id, now_ms=now_ms)
+        facts.set_note(STARTED_OVER_NOTE, str(self._clock.now_ns() // 1_000_000))
 
     def _execute(
         self,
@@ -178,7 +180,7 @@ class Running(Site):
         facts: MirrorCatalogue,
         report: Report,
     ) -> Outcome:
-        source = self._open_source(settings)
+        source = self._open_servers(settings)
         digest, close_index = _manifest_digest(mirror, facts)
         trusted = self._trusted(settings) if settings.trust_checksums and not options.dry_run else None
         try:
@@ -214,7 +216,7 @@ class Running(Site):
             started_at=report.started_at,
             finished_at=outcome.finished_at,
             findings=outcome.findings,  # type: ignore[arg-type] # facts.findings() made them
-            partial=report.hinted,
+            partial=report.hinted or report.stand_by is not None,
             keep=report.changed or not (report.hinted or report.exit_code == RunStopped.exit_code),
         )
 

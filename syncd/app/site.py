@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from syncd import __version__
 from syncd.app.wiring import open_source
 from syncd.config.settings import MirrorSettings, Settings
+from syncd.config.urls import SourceUrl
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
 from syncd.engine.clock import Clock, utc_text
@@ -20,7 +22,9 @@ from syncd.store.schema import set_aside
 from syncd.store.state import Host, StateDirectory
 
 if TYPE_CHECKING:  # `syncd status` and its like only look, and do not pay for what writes
+    from syncd.core.stand_by import StandBy
     from syncd.engine.pacing import Pacing
+    from syncd.sources.failover import Refusals, Standing
     from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
     from syncd.store.mirror import DiskMirror
 
@@ -37,6 +41,7 @@ class Site:
         self.settings = settings
         self._source_of = source_of
         self._pacings: dict[str, Pacing] = {}
+        self._standings: dict[str, Standing] = {}
         self._clock = clock or Clock()
         self._state = StateDirectory.open(settings.host.state_dir, create=False)
 
@@ -103,6 +108,30 @@ class Site:
             pacing = self._pacings.setdefault(settings.name, Pacing(bytes_per_s))
             source.keep_pace(pacing.lane(urgent=urgent))
         return source
+
+    def _open_servers(self, settings: MirrorSettings, *, urgent: bool = False) -> Source:
+        """Build what files are fetched from: the source, or with fallback_sources the first of them that answers."""
+        if not settings.fallback_sources:
+            return self._open_source(settings, urgent=urgent)
+        from syncd.sources.failover import FailoverSource, Server
+
+        servers = [
+            Server(str(url), url.id, partial(self._open_source, _only(settings, url), urgent=urgent))
+            for url in settings.sources
+        ]
+        return FailoverSource(servers, self._standing(settings.name))
+
+    def _standing(self, name: str) -> Standing:
+        """Return what is remembered of a mirror's servers."""
+        if name not in self._standings:
+            from syncd.sources.failover import Standing
+
+            self._standings[name] = Standing(lambda now: _log_server(name, now), self._refusals())
+        return self._standings[name]
+
+    def _refusals(self) -> Refusals | None:
+        """Return what remembers that stand-bys refused the login (the daemon's); a run by hand tries once anyway."""
+        return None
 
     def _open_target(
         self,
@@ -195,6 +224,20 @@ class Site:
             elif len(self.settings.mirrors) == 1 or self.spelled(path)[0][1] == path:
                 found.extend(rel for name, rel in self.spelled(path) if name == settings.name)
         return tuple(found)
+
+
+def _only(settings: MirrorSettings, url: SourceUrl) -> MirrorSettings:
+    """Return one mirror's settings as if this server were its only one."""
+    return settings._replace(source=url, fallback_sources=())
+
+
+def _log_server(name: str, now: StandBy | None) -> None:
+    from syncd.log import logger
+
+    if now is None:
+        logger().info("source.main_again", mirror=name)
+    else:
+        logger().warning("source.stand_by", mirror=name, server=now.server, why=now.why)
 
 
 def new_run_id() -> str:

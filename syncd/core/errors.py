@@ -3,7 +3,7 @@
 SyncdError                 scope (what it stops), transient, exit_code, hint
 |- ConfigError             PROCESS 2, .problems
 |- SourceError
-|  |- SourceUnavailable    RUN 10 transient     |- SourceAuthFailed  PROCESS 12
+|  |- SourceUnavailable    RUN 10 transient     |- SourceAuthFailed  PROCESS 12   StandByRefused
 |  |- EntryGone, EntryChanged, EntryUnreadable FILE transient    |- EntryDenied FILE
 |- AlreadyRunning          PROCESS 11
 |- PlanRefused             RUN 13   SourceEmpty, SourceForeign, TooManyRetires, TargetMissing, TargetForeign,
@@ -88,6 +88,10 @@ class SourceAuthFailed(SourceError):
     scope = Scope.PROCESS
     exit_code = 12
     reason = Reason.AUTH_FAILED
+
+
+class StandByRefused(SourceAuthFailed):
+    """A stand-by refused the login, after the servers before it were unavailable; they are not concerned."""
 
 
 class EntryGone(SourceError):

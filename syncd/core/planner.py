@@ -5,7 +5,7 @@ The decision tree, one leaf a line:
   left out by a filter                        absent if held, else nothing
   file: not held, nothing local               NEW: fetch
         not held, a local file                UNKNOWN_LOCAL: adopt (compare with the server's bytes)
-        held, same fingerprint, same stat     unchanged
+        held, same fingerprint, same stat     unchanged; an id that was unknown (of a stand-by's file) is learned
         held, same fingerprint, local gone    LOST: fetch
         held, same fingerprint, other stat    recheck: re-hash the local file, fetch if it differs
         held, other fingerprint               CHANGED: fetch
@@ -74,6 +74,7 @@ class DirectoryPlan:
         self.repair: list[tuple[Entry, Reason]] = []
         self.recheck: list[Entry] = []
         self.unsettled: list[Entry] = []
+        self.learned: list[Entry] = []
         self.seen_again: list[str] = []
         self.absent: list[str] = []
         self.respelled: list[tuple[str, Entry]] = []
@@ -245,6 +246,8 @@ def compare(
             plan.repair.append((entry, Reason.LOST))
         elif here.stat == record.local:
             plan.unchanged += 1
+            if entry.file_id and not record.file_id:
+                plan.learned.append(entry)
         elif here.kind is Kind.FILE and here.stat.size == record.local_size:
             plan.recheck.append(entry)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from syncd.app.site import write_manifest
 from syncd.app.verifying import Verifying
@@ -21,6 +22,9 @@ from syncd.ports import Source
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
 from syncd.store.mirror import DiskMirror
 from syncd.store.state import Host
+
+if TYPE_CHECKING:
+    from syncd.sources.failover import Refusals
 
 FOCUS = 200
 """How many directories hints watch most closely (sources/smb keeps a handle of each)."""
@@ -45,7 +49,8 @@ class Keeping(Verifying):
         self.host = host
         self.catalogue = catalogue
         self.facts: SqliteMirrorCatalogue = catalogue.mirror(mirror.name)
-        self.logins = Logins(mirror.password.reveal if mirror.password is not None else None)
+        reveal = mirror.password.reveal if mirror.password is not None else None
+        self.logins, self._stand_by_logins = Logins(reveal), Logins(reveal)
         self.target = OpenTarget(mirror.target, self._open)
         self.run: MirrorRun | None = None
         self._ending: SyncdError | None = None
@@ -57,9 +62,20 @@ class Keeping(Verifying):
         return self._open_source(self.mirror)
 
     def open_source_first(self) -> Source:
-        """Build the source of what somebody waits for: as open_source(), and the rate lets it go first."""
+        """Build the source of what somebody waits for, from a stand-by if need be; the rate lets it go first."""
         self.logins.check()
-        return self._open_source(self.mirror, urgent=True)
+        return self._open_servers(self.mirror, urgent=True)
+
+    def forgive(self) -> None:
+        """A person asked for a run: try each server and login again."""
+        self.logins.forgive()
+        self._stand_by_logins.forgive()
+        self.main_is_there()
+
+    def main_is_there(self) -> None:
+        """The main server gave a sign of life: ask it first again."""
+        if self.mirror.fallback_sources:
+            self._standing(self.mirror.name).forget()
 
     def end(self, error: SyncdError) -> None:
         """End the run that goes on, with `error`, and every later one at once. From any thread."""
@@ -124,6 +140,9 @@ class Keeping(Verifying):
     ) -> Iterator[DiskMirror]:
         with self.target.use(new_target=new_target, take_over=take_over) as mirror:
             yield mirror
+
+    def _refusals(self) -> Refusals | None:
+        return self._stand_by_logins
 
     def _sharing(self, name: str) -> Sharing | None:  # noqa: ARG002
         return self._together

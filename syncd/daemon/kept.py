@@ -19,9 +19,10 @@ from syncd.daemon.keeper import Keeper
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.target import identity_of
 from syncd.engine.clock import Clock
-from syncd.engine.demand import Demand, DemandPorts
+from syncd.engine.demand import Demand
 from syncd.engine.report import Report
-from syncd.ports import HintSource, Source
+from syncd.engine.serving import DemandPorts
+from syncd.ports import Hint, HintSource, Source
 from syncd.store.catalogue import Catalogue
 from syncd.store.state import Host
 from syncd.store.watching import MirrorWatch
@@ -178,13 +179,18 @@ class KeptMirror:
         reason = (last.report.get("error") or {}).get("reason") if last is not None else None
         return reason in (Reason.TARGET_MISSING, Reason.TARGET_FOREIGN)
 
+    def _hint(self, hint: Hint) -> None:
+        """Hints are the main server's: who gives one is there."""
+        self.keeping.main_is_there()
+        self.keeper.hint(hint)
+
     def _watch_source(self) -> None:
         hints = self.hints
         while hints is not None and not self._stopped.is_set():
             if not self.keeping.logins.refused:
                 try:
                     self._hints_state = ""
-                    hints.watch(self.keeper.hint)
+                    hints.watch(self._hint)
                 except SourceAuthFailed as error:
                     self.keeping.logins.note(error)
                     self._hints_state = f"off: {error.message}"

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from syncd.core.errors import SourceAuthFailed, SyncdError
+from syncd.core.errors import SourceAuthFailed, StandByRefused, SyncdError
 
 REFUSED_FOR_S = 3_600.0
 
@@ -44,8 +44,8 @@ class Logins:
         return False
 
     def note(self, error: SyncdError | None) -> None:
-        """Remember a refusal; other errors, and none, say nothing about the login."""
-        if isinstance(error, SourceAuthFailed):
+        """Remember a refusal; other errors, and none, say nothing about the login. A stand-by's is remembered apart."""
+        if isinstance(error, SourceAuthFailed) and not isinstance(error, StandByRefused):
             with self._lock:
                 if self._refusal is None:
                     self._refusal = (error, self._fingerprint(), self._clock())

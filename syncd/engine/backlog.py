@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from syncd.core.model import Record, Wanted
+from syncd.core.model import Fingerprint, Record, Wanted
 from syncd.core.reasons import Reason
 
 MAX_WAITING = 6_000
@@ -25,6 +25,10 @@ class Fetch(Wanted):
     adopt: bool = False
     attempts: int = 0
     rank: int = 0
+
+    def known_by(self, stand_by: int) -> Fingerprint:
+        """Return what a partial of it is known by: a prefix from one server is not completed with bytes of another."""
+        return self.fingerprint._replace(file_id=stand_by) if stand_by else self.fingerprint
 
 
 class Backlog:

@@ -67,6 +67,8 @@ class Committer:
         self._writing = writing or threading.RLock()
         self._serial = itertools.count(1)
         self.last_sync_s = 0.0
+        self.only_missing = False
+        """From a stand-by: what others have brought in meanwhile is not replaced."""
 
     # -- groups of fetched files
 
@@ -105,9 +107,10 @@ class Committer:
                 continue
             # as the fetch was planned by; where others commit too, as it is by now
             held = self._catalogue.record(fetch.path) if self._shared else fetch.held
-            if held is not None and held.sha256 == sha256 and self._intact(fetch.path, held):
+            if held is not None and (held.sha256 == sha256 or self.only_missing) and self._intact(fetch.path, held):
                 staged.discard()
-                facts.append(Held(fetch.path, fetch.fingerprint, sha256, held.local, announce=False))
+                fingerprint = held.fingerprint if self.only_missing else fetch.fingerprint
+                facts.append(Held(fetch.path, fingerprint, held.sha256, held.local, announce=False))
                 self._report.fetched += 1
             else:
                 fresh.append((arrived, staged))

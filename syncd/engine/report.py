@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import RelPath
 from syncd.core.named import NamedTuple
 from syncd.core.planner import Action
 from syncd.core.reasons import Reason, hint_for
+
+if TYPE_CHECKING:
+    from syncd.core.stand_by import StandBy
 
 KEPT_DETAILS = 10_000
 """Failures, refusals and plan lines kept one by one; beyond that they are only counted."""
@@ -82,6 +85,8 @@ class Report:
     whole_run_needed: bool = False
     replaced: int = 0
     check_s: float | None = None
+    stand_by: StandBy | None = None
+    differs: int = 0
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any], run_id: str, details: Sequence[str] = ()) -> Report:
@@ -93,7 +98,13 @@ class Report:
             for each, detail in zip(told["failures"], said, strict=False)
         ]
         refusals = [Problem(each["path"], Reason(each["reason"])) for each in told["refusals"]]
-        return cls(told["name"], run_id, **counts, failures=failures, refusals=refusals)
+        report = cls(told["name"], run_id, **counts, failures=failures, refusals=refusals)
+        if told.get("stand_by"):
+            from syncd.core.stand_by import StandBy
+
+            report.stand_by = StandBy(told["stand_by"]["server"], "", told["stand_by"]["why"])
+            report.differs = told["stand_by"]["differs"]
+        return report
 
     @property
     def changed(self) -> bool:
@@ -162,6 +173,8 @@ class Report:
         }
         if self.hinted:
             result["kind"] = "hint"
+        if self.stand_by is not None:
+            result["stand_by"] = {"server": self.stand_by.server, "why": self.stand_by.why, "differs": self.differs}
         if self.plan is not None:
             result["plan"] = [step.as_json() for step in self.plan]
         if self.error is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
-from syncd.core.model import ROOT, Entry, RelPath, Unheld
+from syncd.core.model import ROOT, Entry, Fingerprint, LocalStat, RelPath, Unheld
 from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
 from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
@@ -85,8 +85,14 @@ class MirrorRun:
         self._transfer = Transfer(
             self._source, self._mirror, self._catalogue, self._committer, space, self.report, yielding=yielding
         )
-        proven = functools.partial(self._trusted.proven, self._mirror) if self._trusted is not None else None
+        proven = functools.partial(self._proven, self._trusted, self._mirror) if self._trusted is not None else None
         return RealActs(self._rules, self._transfer, self._committer, manifest_digest, proven)
+
+    def _proven(
+        self, trusted: ShareChecksums, mirror: Mirror, path: RelPath, fingerprint: Fingerprint
+    ) -> tuple[str, LocalStat] | None:
+        """Ask the main server's checksums; at a stand-by files are compared, as without them."""
+        return trusted.proven(mirror, path, fingerprint) if self.report.stand_by is None else None
 
     def stop(self, error: SyncdError) -> None:
         """End the run early, with `error`: no new files, what has arrived is committed. From any thread."""
@@ -126,7 +132,7 @@ class MirrorRun:
         if self._committer is not None:
             self._committer.recover()
         self._look_at_source()
-        if self._committer is not None:
+        if self._committer is not None and self.report.stand_by is None:
             self._catalogue.use_source(self._rules.source_id)
         findings = self._findings = self._catalogue.findings(self.report.run_id)
         scan = self._scan_all(findings)
@@ -145,7 +151,7 @@ class MirrorRun:
             self._transfer.finish()
         if self._stop is not None:
             raise self._stop
-        if self._committer is not None and self._options.whole:
+        if self._committer is not None and self._options.whole and self.report.stand_by is None:
             self._drop_partials(self._committer)
         return not self._options.only and not self._options.dry_run
 
@@ -154,6 +160,10 @@ class MirrorRun:
         info = self._source.check()
         self.report.check_s = time.monotonic() - began
         self._clock_offset_ns = info.clock_offset_ns
+        self.report.stand_by = info.stand_by
+        if info.stand_by is not None and self._transfer is not None and self._committer is not None:
+            self._transfer.only_missing(info.stand_by.id)
+            self._committer.only_missing = True
         if self._rules.marker:
             try:
                 self._source.read(RelPath(self._rules.marker))
@@ -164,11 +174,18 @@ class MirrorRun:
                     hint="look at the share, then: syncd run-once",
                 ) from error
 
+    def _scan_class(self) -> type[Scan]:
+        if self.report.stand_by is None:
+            return Scan
+        from syncd.engine.stand_by import StandByScan
+
+        return StandByScan
+
     def _settled_before_ns(self) -> int:
         return self._clock.now_ns() + self._clock_offset_ns - int(self._rules.settle_s * 1e9)
 
     def _scan_all(self, findings: Findings) -> Scan:
-        scan = Scan(
+        scan = self._scan_class()(
             self._rules,
             self._options,
             self._mirror,

@@ -193,6 +193,11 @@ class Scan:
             self._arrive_all(directory, plan.arriving)
         for entry in plan.changed:
             findings.replaced(join(directory, entry.name), entry.fingerprint)
+        for entry in plan.learned:
+            record = held.records[entry.name]
+            self._renew(
+                Held(join(directory, entry.name), entry.fingerprint, record.sha256, record.local, announce=False)
+            )
         for entry in plan.recheck:
             self._recheck(join(directory, entry.name), entry, held.records[entry.name])
         for entry, reason in plan.repair:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from syncd.core.errors import EntryChanged, MirrorError, SyncdError
 from syncd.core.model import LocalStat, Partial, RelPath, Wanted
+from syncd.core.reasons import Reason
 from syncd.engine.backlog import MAX_ATTEMPTS, Backlog, Fetch
 from syncd.engine.commit import Arrived, Committer, stops_run
 from syncd.engine.report import Report
@@ -43,8 +44,9 @@ class DigestSink:
 class CheckpointSink:
     """A large file's sink: every 64 MiB of it are synced and journalled, so that a later run can go on from there."""
 
-    def __init__(self, staged: Staged, fetch: Fetch, catalogue: MirrorCatalogue) -> None:
+    def __init__(self, staged: Staged, fetch: Fetch, catalogue: MirrorCatalogue, server: int = 0) -> None:
         self.staged = staged
+        self._print = fetch.known_by(server)
         self._fetch = fetch
         self._catalogue = catalogue
         self._since = 0
@@ -55,9 +57,7 @@ class CheckpointSink:
         if self._since >= CHECKPOINT_BYTES:
             self._since = 0
             offset, sha256 = self.staged.checkpoint()
-            self._catalogue.save_partial(
-                Partial(self._fetch.path, self._fetch.fingerprint, self.staged.name, offset, sha256)
-            )
+            self._catalogue.save_partial(Partial(self._fetch.path, self._print, self.staged.name, offset, sha256))
 
     def give_up(self, error: SyncdError | None) -> None:
         """Leave the partial for a resume, unless what arrived is not to be used."""
@@ -173,8 +173,14 @@ class Transfer:
         space.unwritten = self._unwritten
         self._resumed: dict[RelPath, Staged] = {}
         self._again: list[Fetch] = []
+        self._stand_by = 0
         self._error: BaseException | None = None
         self._threads: list[threading.Thread] = []
+
+    def only_missing(self, server_id: str) -> None:
+        """Fetch from a stand-by: nothing that lies here already is written over. Before the first want()."""
+        digest = hashlib.blake2b(server_id.encode(), digest_size=8).digest()
+        self._stand_by = int.from_bytes(digest) | 1
 
     def want(self, fetch: Fetch) -> None:
         """Queue one fetch; a large one goes on from its journalled partial. Starts the threads with the first."""
@@ -273,7 +279,7 @@ class Transfer:
         self._space.reserve(size - fetch.offset)
         staged = self._resumed.pop(path, None) or self._mirror.stage()
         self._reserved[path] = staged, size
-        return CheckpointSink(staged, fetch, self._catalogue)
+        return CheckpointSink(staged, fetch, self._catalogue, self._stand_by)
 
     def _unwritten(self) -> int:
         return sum(size - staged.size for staged, size in list(self._reserved.values()))
@@ -305,6 +311,9 @@ class Transfer:
             digest, local = "", None
         if digest == sha256 and local is not None:
             self._inbox.put(Arrived(fetch, sha256, None, local), fetch.fingerprint.size)
+        elif self._stand_by:
+            text = "its bytes are not the stand-by's; it stays until the main server can be asked"
+            self._fail(fetch, MirrorError(text, reason=Reason.UNKNOWN_LOCAL))
         else:
             self._fetch_again(replace(fetch, adopt=False))
 
@@ -342,7 +351,8 @@ class Transfer:
         if partial is None:
             return fetch
         staged = None
-        if partial.fingerprint[:2] == fetch.fingerprint[:2] and partial.fingerprint[3] == fetch.fingerprint[3]:
+        wanted = fetch.known_by(self._stand_by)
+        if partial.fingerprint[:2] == wanted[:2] and partial.fingerprint[3] == wanted[3]:
             staged = self._mirror.resume(partial)
         if staged is None:
             self._catalogue.forget_partial(fetch.path)

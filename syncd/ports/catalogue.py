@@ -147,6 +147,12 @@ class MirrorCatalogue(Protocol):
     def holds_identity(self, fingerprint: Fingerprint) -> bool:
         """Say whether some record has this (non-zero) file id with this size and mtime."""
 
+    def unheld_at(self, path: RelPath) -> Unheld | None:
+        """Return why one path is not held, or not as listed; None where nothing is known."""
+
+    def removed_at(self, paths: Sequence[RelPath]) -> dict[RelPath, int]:
+        """Return when those of these paths that were held once left the mirror last (ms since the epoch)."""
+
     def use_source(self, source_id: str) -> None:
         """Tell which server the coming fingerprints are from; if it is another, ctime and file ids are set to 0."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import (
@@ -14,12 +14,19 @@ from syncd.core.model import (
 )
 from syncd.core.named import NamedTuple
 
+if TYPE_CHECKING:  # mirrors with one server do not load what several need
+    from syncd.core.stand_by import StandBy
+
 
 class SourceInfo(NamedTuple):
-    """What check() learned. clock_offset_ns: server's clock minus ours (0 where the protocol tells no time)."""
+    """What check() learned. clock_offset_ns: server's clock minus ours (0 where the protocol tells no time).
+
+    stand_by: the stand-by that is in use, None at the mirror's own server. What a stand-by lists has no ids.
+    """
 
     description: str
     clock_offset_ns: int = 0
+    stand_by: StandBy | None = None
 
 
 class FetchQueue(Protocol):

@@ -45,6 +45,8 @@ from syncd.store.sql import (
 T = TypeVar("T")
 
 RECENT_CHANGES = 5_000
+STARTED_OVER_NOTE = "started_over"
+"""The catalogue's note about a mirror that was given a new target: when (ms since the epoch)."""
 
 
 class MirrorSummary(NamedTuple):
@@ -268,6 +270,14 @@ class MirrorReads:
         """Return why one path is not held, or not as listed; None where nothing is known."""
         row = self._reader.row(f"SELECT {_UNHELD} FROM unheld WHERE mirror_id = ? AND path = ?", (self.id, path))
         return _made(_unheld, [row])[0] if row else None
+
+    def removed_at(self, paths: Sequence[RelPath]) -> dict[RelPath, int]:
+        """Return when these paths left the mirror, as far as that is remembered; not what was only started over."""
+        select = """SELECT json_group_array(json_array(path, generation)) FROM tombstones
+                    WHERE mirror_id = ? AND generation > ? AND path IN (SELECT value FROM json_each(?))"""
+        since = int(self.note(STARTED_OVER_NOTE) or 0)
+        row = self._reader.row(select, (self.id, since, json.dumps(paths)))
+        return {RelPath(path): generation for path, generation in json.loads(row[0])} if row else {}
 
     def count_unheld(self) -> dict[Reason, int]:
         """Return how many paths are unheld for which reason."""

@@ -18,9 +18,10 @@ from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.daemon.keeping import Keeping
 from syncd.engine.clock import Clock
-from syncd.engine.demand import Demand, DemandPorts
+from syncd.engine.demand import Demand
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions
+from syncd.engine.serving import DemandPorts
 from syncd.sources.memory import Fault, MemorySource
 from tests.support.world import World
 
