@@ -7,7 +7,7 @@ Source: the MongoDB connection string specification; RFC 3986, section 3.2.1.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 DEFAULT_PORT = 27017
@@ -15,6 +15,7 @@ DATABASE = "gvpocr"
 """The deployment's database, for a URI that names none."""
 
 _HIDDEN = "***"
+_MONITOR_EVERY_MS = 60_000
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PLACEHOLDER = re.compile(r"\$\{?[A-Za-z_]\w*\}?|<[A-Za-z_-]+>")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -56,6 +57,11 @@ class MongoUri(NamedTuple):
         """Where the URI says that the user is kept; "" when it does not."""
         return self.option("authSource")
 
+    @property
+    def place(self) -> str:
+        """HOST:PORT, several parted by commas."""
+        return ",".join(f"{host}:{port}" for host, port in self.hosts)
+
     def option(self, name: str) -> str:
         """Return an option's value (names in any case), "" when it is not given."""
         return next((value for key, value in self.options if key.lower() == name.lower()), "")
@@ -79,9 +85,34 @@ class MongoUri(NamedTuple):
     def _written(self, password: str, options: list[tuple[str, str]]) -> str:
         secret = f":{password}" if self.password is not None else ""
         login = f"{quote(self.user, safe='')}{secret}@" if self.user else ""
-        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
         told = "&".join(f"{key}={value if value == _HIDDEN else quote(value, safe=',:')}" for key, value in options)
-        return f"mongodb://{login}{hosts}/{quote(self.database, safe='')}{'?' if told else ''}{told}"
+        return f"mongodb://{login}{self.place}/{quote(self.database, safe='')}{'?' if told else ''}{told}"
+
+
+def driver_options(uri: MongoUri, name: str, *, pool: int, connect_s: float, call_s: float) -> dict[str, Any]:
+    """Return pymongo's options for a client that never waits for long; name: as the server's log shows it.
+
+    Behind a proxy the driver must not learn the server's own names, so the one host of the URI is dialled directly
+    unless the URI names a replica set (or several hosts).
+    """
+    direct = len(uri.hosts) == 1 and not uri.option("replicaSet") and not uri.option("directConnection")
+    connect_ms, call_ms = int(connect_s * 1000), int(call_s * 1000)
+    return {
+        "appname": name,
+        "tz_aware": True,
+        "w": "majority",
+        "journal": True,
+        "maxPoolSize": pool,
+        "retryReads": False,
+        "retryWrites": False,
+        "serverMonitoringMode": "poll",
+        "heartbeatFrequencyMS": _MONITOR_EVERY_MS,
+        "serverSelectionTimeoutMS": connect_ms,
+        "connectTimeoutMS": connect_ms,
+        "timeoutMS": call_ms,
+        "socketTimeoutMS": call_ms,  # the driver's good-bye knows no timeoutMS
+        **({"directConnection": True} if direct else {}),
+    }
 
 
 def read(text: str) -> tuple[MongoUri | None, list[Trouble]]:

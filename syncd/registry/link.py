@@ -1,7 +1,6 @@
 """One connection to MongoDB, as the registry uses it: made when needed, given up at any failure, never waited for long.
 
-The secret is read at each connection. Behind a proxy the driver must not learn the server's own names, so the one host
-of the URI is dialled directly unless the URI names a replica set (or several hosts).
+The secret is read at each connection.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from syncd.core.mongo_uri import DATABASE, MongoUri, lacks_auth_source, read
+from syncd.core.mongo_uri import DATABASE, MongoUri, driver_options, lacks_auth_source, read
 from syncd.registry.errors import RegistryAway, RegistryRefused, RegistryUnusable, translated
 
 T = TypeVar("T")
@@ -32,7 +31,6 @@ APP_NAME = "syncd"
 REFUSED_FOR_S = 3_600.0
 """A refused login is not tried again for so long, unless the secret changes."""
 GOODBYE_S = 0.5
-_MONITOR_EVERY_MS = 60_000
 
 
 class Patience(NamedTuple):
@@ -172,7 +170,7 @@ class Link:
             raise RegistryUnusable(
                 f"the MongoDB URI in {self._where} cannot be used: {seen}", hint="\n".join(each.todo for each in fatal)
             )
-        self._place = ",".join(f"{host}:{port}" for host, port in uri.hosts)
+        self._place = uri.place
         self._database = uri.database or DATABASE
         wrong = [name for name, value in uri.options if not _is_option(name, value)]
         if wrong:
@@ -203,7 +201,9 @@ class Link:
         """Connect and log in, once. before: what was said in another database. Raises as call()."""
         try:
             with translated(lambda: self._place), pymongo.timeout(self._patience.connect_s):
-                client: _Client = MongoClient(uri.usable, **self._options(uri))
+                client: _Client = MongoClient(
+                    uri.usable, **driver_options(uri, APP_NAME, pool=1, **self._patience._asdict())
+                )
                 try:
                     client[self._database].command("ping")
                 except BaseException:
@@ -216,26 +216,6 @@ class Link:
                 f'MongoDB at {self._place}: login refused for "{uri.user}" in database {tried}. Tried once.',
                 hint=f"correct user, password or authSource in {self._where}",
             ) from error
-
-    def _options(self, uri: MongoUri) -> dict[str, Any]:
-        direct = len(uri.hosts) == 1 and not uri.option("replicaSet") and not uri.option("directConnection")
-        connect_ms, call_ms = int(self._patience.connect_s * 1000), int(self._patience.call_s * 1000)
-        return {
-            "appname": APP_NAME,
-            "tz_aware": True,
-            "w": "majority",
-            "journal": True,
-            "maxPoolSize": 1,
-            "retryReads": False,
-            "retryWrites": False,
-            "serverMonitoringMode": "poll",
-            "heartbeatFrequencyMS": _MONITOR_EVERY_MS,
-            "serverSelectionTimeoutMS": connect_ms,
-            "connectTimeoutMS": connect_ms,
-            "timeoutMS": call_ms,
-            "socketTimeoutMS": call_ms,  # the driver's good-bye knows no timeoutMS
-            **({"directConnection": True} if direct else {}),
-        }
 
 
 def _is_option(name: str, value: str) -> bool:

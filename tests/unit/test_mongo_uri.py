@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pymongo.uri_parser import parse_uri
 
-from syncd.core.mongo_uri import DATABASE, MongoUri, corrected, lacks_auth_source, read
+from syncd.core.mongo_uri import DATABASE, MongoUri, corrected, driver_options, lacks_auth_source, read
 from syncd.doctor.checks import Level
 from syncd.doctor.mongo import check_uri, without_password
 
@@ -136,3 +136,25 @@ def test_words_of_a_driver_lose_the_password(password: str, form: object) -> Non
     assert callable(form)
     uri = known("mongodb://root:x@h/d")._replace(password=password)
     assert CORE not in without_password(f"cannot log in with {form(password)}: refused", uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "direct"),
+    [
+        ("mongodb://u:p@h:1/d?authSource=admin", True),
+        ("mongodb://h", True),
+        ("mongodb://h/?replicaSet=rs0", None),
+        ("mongodb://h,i/d", None),
+        ("mongodb://h/?directConnection=false", None),
+        ("mongodb://h/?directconnection=true", None),
+    ],
+)
+def test_one_host_is_dialled_directly(uri: str, direct: bool | None) -> None:
+    """None: the option is left to the URI and the driver."""
+    parsed, _ = read(uri)
+    assert parsed is not None
+    options = driver_options(parsed, "test", pool=1, connect_s=5.0, call_s=8.0)
+    assert options.get("directConnection") is direct
+    assert options["timeoutMS"] == 8000
+    assert options["w"] == "majority"
+    assert options["journal"] is True

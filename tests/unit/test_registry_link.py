@@ -26,7 +26,6 @@ from pymongo.errors import (
 
 from syncd.core.errors import PublishFailed
 from syncd.core.model import RelPath
-from syncd.core.mongo_uri import read
 from syncd.ports import Bookmark, RegistryEntry
 from syncd.registry import documents as doc
 from syncd.registry.errors import (
@@ -37,7 +36,6 @@ from syncd.registry.errors import (
     RegistryUnusable,
     translated,
 )
-from syncd.registry.link import Link
 from syncd.registry.mongo import MongoRegistry, _store
 
 SECRET = "s3cr@t:/"
@@ -108,28 +106,6 @@ def test_what_the_driver_raises_is_translated(
 def test_what_is_a_bug_stays_one(raised: BaseException) -> None:
     with pytest.raises(type(raised)), translated(lambda: "h"):
         raise raised
-
-
-@pytest.mark.parametrize(
-    ("uri", "direct"),
-    [
-        ("mongodb://u:p@h:1/d?authSource=admin", True),
-        ("mongodb://h", True),
-        ("mongodb://h/?replicaSet=rs0", None),
-        ("mongodb://h,i/d", None),
-        ("mongodb://h/?directConnection=false", None),
-        ("mongodb://h/?directconnection=true", None),
-    ],
-)
-def test_one_host_is_dialled_directly(uri: str, direct: bool | None) -> None:
-    """None: the option is left to the URI and the driver."""
-    parsed, _ = read(uri)
-    assert parsed is not None
-    options = Link(lambda: uri)._options(parsed)
-    assert options.get("directConnection") is direct
-    assert options["timeoutMS"] == 8000
-    assert options["w"] == "majority"
-    assert options["journal"] is True
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A connection to MongoDB that several threads share: made when needed, given up at a failure, never waited for long.
 
-The secret is read at each connection. Behind a proxy the driver must not learn the server's own names, so the one host
-of the URI is dialled directly unless the URI names a replica set (or several hosts).
+The secret is read at each connection.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from syncd.core.errors import ConfigError
-from syncd.core.mongo_uri import DATABASE, MongoUri, lacks_auth_source, read
+from syncd.core.mongo_uri import DATABASE, MongoUri, driver_options, lacks_auth_source, read
 from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.jobs.errors import is_broken, is_login_refused, translated
 
@@ -33,7 +32,6 @@ APP_NAME = "worker-glue"
 REFUSED_FOR_S = 3_600.0
 """A refused login is not tried again for so long, unless the secret changes (RULES section 7)."""
 POOL_MAX = 4
-_MONITOR_EVERY_MS = 60_000
 
 
 class Patience(NamedTuple):
@@ -211,7 +209,7 @@ class Link:
                 self._refused = seal, time.monotonic() + REFUSED_FOR_S, error
             raise
         self.connections += 1
-        return _Session(client, _place(uri), uri.database or DATABASE)
+        return _Session(client, uri.place, uri.database or DATABASE)
 
     def _usable(self, text: str) -> MongoUri:
         """Read the URI. Raises JobsRefused, naming everything that is wrong, without the password."""
@@ -237,7 +235,7 @@ class Link:
             client = self._log_in(uri.with_option("authSource", "admin"), f'"{uri.database}" and ')
         self._users_in_admin = seal
         self._warn(
-            f'MongoDB at {_place(uri)} refuses "{uri.user}" in database "{uri.database}" and accepts it in "admin":'
+            f'MongoDB at {uri.place} refuses "{uri.user}" in database "{uri.database}" and accepts it in "admin":'
             f" add authSource=admin to {self._where}"
         )
         return client
@@ -245,8 +243,10 @@ class Link:
     def _log_in(self, uri: MongoUri, before: str = "") -> _Client:
         """Connect and log in, once. before: where that was tried already, for the message. Raises as call()."""
         try:
-            with translated(_place(uri)), pymongo.timeout(self._patience.connect_s):
-                client: _Client = MongoClient(uri.usable, **self._options(uri))
+            with translated(uri.place), pymongo.timeout(self._patience.connect_s):
+                client: _Client = MongoClient(
+                    uri.usable, **driver_options(uri, APP_NAME, pool=POOL_MAX, **self._patience._asdict())
+                )
                 try:
                     client[uri.database or DATABASE].command("ping")
                 except BaseException:
@@ -258,37 +258,13 @@ class Link:
                 raise
             tried = f'{before}"{uri.auth_source or uri.database or "admin"}"'
             raise JobsRefused(
-                f'MongoDB at {_place(uri)}: login refused for "{uri.user}" in database {tried}',
+                f'MongoDB at {uri.place}: login refused for "{uri.user}" in database {tried}',
                 hint=f"correct user, password or authSource in {self._where}",
             ) from error.__cause__
-
-    def _options(self, uri: MongoUri) -> dict[str, Any]:
-        direct = len(uri.hosts) == 1 and not uri.option("replicaSet") and not uri.option("directConnection")
-        connect_ms, call_ms = int(self._patience.connect_s * 1000), int(self._patience.call_s * 1000)
-        return {
-            "appname": APP_NAME,
-            "tz_aware": True,
-            "w": "majority",
-            "journal": True,
-            "maxPoolSize": POOL_MAX,
-            "retryReads": False,
-            "retryWrites": False,
-            "serverMonitoringMode": "poll",
-            "heartbeatFrequencyMS": _MONITOR_EVERY_MS,
-            "serverSelectionTimeoutMS": connect_ms,
-            "connectTimeoutMS": connect_ms,
-            "timeoutMS": call_ms,
-            "socketTimeoutMS": call_ms,  # the driver's good-bye knows no timeoutMS
-            **({"directConnection": True} if direct else {}),
-        }
 
 
 def _by_login(error: JobsRefused) -> bool:
     return is_login_refused(error.__cause__)
-
-
-def _place(uri: MongoUri) -> str:
-    return ",".join(f"{host}:{port}" for host, port in uri.hosts)
 
 
 def _is_option(name: str, value: str) -> bool:
