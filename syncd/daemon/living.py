@@ -402,16 +402,16 @@ class Daemon:
     def _replace_parts(self, settings: Settings) -> None:
         self.alarming.close()
         old, self.settings = self.settings, settings
-        shared_changed = repr(old.host) != repr(settings.host)
+        zone_changed = old.host.timezone != settings.host.timezone  # the rest of [host] is no mirror's affair
         known = {mirror.name: mirror for mirror in settings.mirrors}
         gone = [
-            name for name, kept in self.kept.items() if shared_changed or repr(known.get(name)) != repr(kept.settings)
+            name for name, kept in self.kept.items() if zone_changed or repr(known.get(name)) != repr(kept.settings)
         ]
         self._stop_mirrors(gone, known)
-        if shared_changed:
+        if zone_changed:
             self.schedule.close()
             self.schedule = Schedule(settings.host.zone())
-        if shared_changed or repr(old.nsq) != repr(settings.nsq):
+        if repr(old.nsq) != repr(settings.nsq):
             self._stop_announcing()
             self._prepare_announcing()
             self._start_announcing()
