@@ -164,6 +164,8 @@ class MirrorRun:
         if info.stand_by is not None and self._transfer is not None and self._committer is not None:
             self._transfer.only_missing(info.stand_by.id)
             self._committer.only_missing = True
+            if self._trusted is not None:
+                self._trusted.close()  # it would ask the main server, and what two servers say is never mixed
         if self._rules.marker:
             try:
                 self._source.read(RelPath(self._rules.marker))

@@ -18,6 +18,7 @@ from syncd.sources.memory import Fault, MemorySource
 from tests.support.cli import Syncd
 from tests.support.smbd import start_smbd
 from tests.support.sshd import start_sshd
+from tests.support.stand_by_world import StandByWorld
 from tests.support.world import World
 
 TRUST = "trust_checksums = true"
@@ -286,3 +287,16 @@ def test_a_link_in_the_place_of_a_named_file_is_not_followed(world: World, tmp_p
     assert secret.read_bytes() == FILES["eng-typed/letter 1 .pdf"]
     assert world.converged()
     assert not victim.is_symlink()
+
+
+def test_while_a_stand_by_is_in_use_its_bytes_are_compared(tmp_path: Path) -> None:
+    """The sums would be the main server's, which may be back by then: what two servers say is never mixed."""
+    world = StandByWorld(tmp_path, FILES)
+    world.extra += f"\n{TRUST}"
+    put_sums(world, "SHA256SUMS", sums(FILES))
+    fill(world.target, FILES)
+    world.replicate()
+    world.source.down = True
+    report = world.run()
+    assert (report.adopted, report.bytes) == (5, SIZE + len(sums(FILES)))
+    assert world.source.calls["read"] == 0
