@@ -73,6 +73,7 @@ class Telling(Site):
             mirror, local = None, None
         if mirror is not None:
             mirror.close()
+        last = facts.last_run()
         return Known(
             mirror=settings.name,
             path=path,
@@ -85,6 +86,7 @@ class Telling(Site):
             listed_at=facts.listed_at,
             near=facts.near_names(path),
             held_back=dict(facts.halted()).get(path, ""),
+            stand_by=last.report.get("stand_by", {}).get("server", "") if last is not None else "",
         )
 
 

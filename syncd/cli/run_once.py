@@ -186,7 +186,11 @@ def _print_summary(report: Report) -> None:
     print(
         f"{printable(report.name)}: {counts}; {human_bytes(report.bytes)} in {human_duration(report.duration_s)}{rate}"
     )
+    if report.stand_by is not None:
+        print(f"  from the stand-by {printable(report.stand_by.server)}, only what was missing here")
+        print(f"    since {printable(report.stand_by.why)}")
     for number, text in (
+        (report.differs, "of other version or type there, or gone since from the main server: left as they are"),
         (report.adopted, "already lay in the target, compared with the server and kept"),
         (report.waiting, "left for the next run (still being written, or missed once)"),
         (report.foreign, "in the target that syncd did not put there: left alone"),
@@ -217,6 +221,8 @@ def _print_plan(report: Report) -> None:
     totals: dict[str, int] = {}
     for step in steps:
         totals[step.action.value] = totals.get(step.action.value, 0) + 1
+    if report.stand_by is not None:
+        print(f"(from the stand-by {printable(report.stand_by.server)}, since {printable(report.stand_by.why)})")
     said = ", ".join(f"{human_count(count)} {action}" for action, count in sorted(totals.items())) or "nothing to do"
     print(
         f"{printable(report.name)}: {said}; {human_count(report.unchanged)} unchanged, "

@@ -60,6 +60,7 @@ def _print(known: Known) -> None:
         ("attempts", "attempts"),
         ("since", "since"),
         ("last listed", "listed_at"),
+        ("stand-by", "stand_by"),
     ):
         value = told[key]
         if value not in (None, "", 0) or key == "on_disk":

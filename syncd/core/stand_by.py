@@ -34,9 +34,6 @@ class StandBy(NamedTuple):
     id: str
     why: str
 
-    def as_json(self) -> dict[str, str]:
-        return {"server": self.server, "why": self.why}
-
 
 class Unavailable(NamedTuple):
     """A server that could not be asked, and what it was."""

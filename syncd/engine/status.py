@@ -70,6 +70,7 @@ class MirrorStatus(NamedTuple):
     message: str = ""
     hint: str = ""
     next_run: str = ""
+    stand_by: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -87,6 +88,7 @@ class MirrorStatus(NamedTuple):
             ],
             "message": self.message,
             "hint": self.hint,
+            "stand_by": None if self.stand_by is None else dict(self.stand_by),
         }
 
 
@@ -129,6 +131,9 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
     failures = [u for u in facts.unheld if u.reason not in REFUSALS and u.reason not in WAITS]
     refusals = [u for u in facts.unheld if u.reason in REFUSALS]
     state, message, hint = _state(facts, failures, now=now, daemon=daemon)
+    stand_by = facts.last_run.report.get("stand_by") if facts.last_run is not None else None
+    if stand_by:
+        message = f"{message}; {_at_stand_by(stand_by)}" if message else _at_stand_by(stand_by)
     waiting = sum(1 for u in facts.unheld if u.reason in WAITS)
     return MirrorStatus(
         name=facts.name,
@@ -143,7 +148,8 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
         failures=failures[:SHOWN_FAILURES],
         refusals=refusals[:SHOWN_FAILURES],
         message=message,
-        hint=hint,
+        hint=hint or ("syncd doctor" if stand_by else ""),
+        stand_by=stand_by,
     )
 
 
@@ -171,6 +177,10 @@ def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, dae
     ):
         return "behind", f"last complete scan at {facts.last_success}", "syncd doctor"
     return "ok", "", ""
+
+
+def _at_stand_by(stand_by: Mapping[str, Any]) -> str:
+    return f"{stand_by['why']}; what is missing here comes from the stand-by {stand_by['server']}"
 
 
 def _age_s(at: str, now: datetime) -> float:

@@ -13,7 +13,8 @@ class Known(NamedTuple):
     """What is known of one path in one mirror. excluded_by: the pattern that leaves it out ("" = none).
 
     local: its lstat in the mirror now, None when nothing lies there. listed_at: the last complete look ("" = never).
-    held_back: what a run wanted to do with it and was not allowed to ("" = nothing).
+    held_back: what a run wanted to do with it and was not allowed to ("" = nothing). stand_by: which one the last
+    run asked, since the main server was unavailable ("" = the main server).
     """
 
     mirror: str
@@ -27,6 +28,7 @@ class Known(NamedTuple):
     listed_at: str
     near: Sequence[RelPath]
     held_back: str = ""
+    stand_by: str = ""
 
     @property
     def state(self) -> str:
@@ -61,6 +63,10 @@ class Known(NamedTuple):
             return hint_for(reason, self.path) or "the next run tries again: syncd run-once"
         if not self.listed_at:
             return f"the source was never listed to its end: syncd run-once --mirror {self.mirror}"
+        if self.stand_by:
+            return (
+                "not on the main server as of the last look at it; the next run takes it from any that has it by then"
+            )
         return "not on the source as of the last look; if it was added since: syncd run-once"
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +79,7 @@ class Known(NamedTuple):
             "local_path": f"{self.target}/{self.path}",
             "on_disk": self.local is not None,
             "listed_at": self.listed_at or None,
+            "stand_by": self.stand_by or None,
             "size": record.size if record else (unheld.size if unheld else None),
             "mtime_ns": record.mtime_ns if record else (unheld.mtime_ns if unheld else None),
             "sha256": record.sha256 if record else None,

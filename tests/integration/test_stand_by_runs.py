@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from syncd.cli.run_once import _print_summary
 from syncd.core.reasons import Reason
+from syncd.engine.report import Report
 from syncd.sources.memory import Fault, MemorySource
 from syncd.store.reading import open_readonly
 from tests.support.stand_by_world import StandByWorld
@@ -237,3 +239,56 @@ def test_a_dry_run_says_what_a_run_from_the_stand_by_would_do(world: StandByWorl
     report = world.dry_run()
     assert [(step.action.value, step.path) for step in report.plan or ()] == [("fetch", "a/new.jpg")]
     assert report.stand_by is not None
+
+
+def test_status_and_why_say_which_server_and_since_what(world: StandByWorld) -> None:
+    world.source.down = True
+    world.run()
+    (status,) = world.app().status().mirrors
+    assert (status.state, status.stand_by is not None) == ("behind", True)
+    assert "never mirrored" in status.message
+    world.source.down = False
+    world.run()
+    (status,) = world.app().status().mirrors
+    assert (status.state, status.message, status.stand_by, status.as_json()["stand_by"]) == ("ok", "", None, None)
+    world.source.down = True
+    world.run()
+    (status,) = world.app().status().mirrors
+    assert status.state == "ok"
+    assert world.urls[0] in status.message
+    assert "is down" in status.message
+    assert status.as_json()["stand_by"]["server"] == world.urls[0]
+    (known,) = world.app().why("M/a/none.jpg")
+    assert known.as_json()["stand_by"] == world.urls[0]
+    assert "main server" in known.next
+
+
+def test_run_once_says_it_too(world: StandByWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    world.run()
+    world.stand_by.put("a/1.jpg", b"older", 1)
+    world.source.down = True
+    (report,) = world.run_result().reports
+    told = report.as_json()["stand_by"]
+    assert (told["server"], told["differs"]) == (world.urls[0], 1)
+    again = Report.from_json(report.as_json(), "run")
+    assert again.as_json()["stand_by"] == told
+    _print_summary(again)
+    said = capsys.readouterr().out
+    assert world.urls[0] in said
+    assert "left as they are" in said
+
+
+def test_the_log_tells_of_a_change_once(world: StandByWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr("syncd.app.site._log_server", lambda _, now: logged.append(now.why if now else "main again"))
+    app = world.app()
+    world.source.down = True
+    for _ in range(2):
+        app.run_once()
+    world.source.down = False
+    app._standing("M").forget()
+    for _ in range(2):
+        app.run_once()
+    assert len(logged) == 2
+    assert "is down" in logged[0]
+    assert logged[1] == "main again"
