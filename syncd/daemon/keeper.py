@@ -293,7 +293,8 @@ class Keeper:
         self.keeping.execute_run(options, report, new_target=new_target, take_over=take_over)
         rest_s = min(max(UNFOCUSED_REST * report.duration_s, UNFOCUSED_REST_MIN_S), UNFOCUSED_REST_MAX_S)
         self._unfocused_at = time.monotonic() + rest_s
-        self._replaced_by_hints = 0
+        if report.stand_by is None:
+            self._replaced_by_hints = 0
         self.check_s = report.check_s
         self._retry_sooner(report.error)
         self._end_if_damaged(report.error)
@@ -345,7 +346,7 @@ class Keeper:
             self._asked_for = False
 
     def _carry_out_run(self, errand: RunErrand) -> None:
-        self.keeping.logins.forgive()
+        self.keeping.forgive()
         report = self._begin("run", errand.begin(self.name))
         options = RunOptions(only=errand.only_of(self.name), replaced_before=self._replaced_by_hints)
         self._run(options, report, new_target=errand.new_target, take_over=errand.take_over)
