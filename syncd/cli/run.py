@@ -8,13 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from syncd import config
 from syncd.cli.frame import describe
-from syncd.core.errors import ConfigError
+from syncd.client.file_systems import file_system_type, is_layer
+from syncd.core.errors import AlreadyRunning, CatalogueTooNew, ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Settings
@@ -38,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-for-config",
         action="store_true",
-        help="stay up, unhealthy, while the configuration cannot be used (for service managers that restart for ever)",
+        help="stay up, unhealthy, while the configuration cannot be used, its port is taken or another syncd has its "
+        "state (for service managers that restart for ever)",
     )
     parser.add_argument(
         "--log-file", metavar="FILE", type=Path, help="log there instead of stderr; rotated at 10 MB, 5 files are kept"
@@ -73,7 +76,10 @@ def _log_to(path: Path) -> None:
 
 
 def _wait_and_live(load: Callable[[], Settings], signals: _Signals) -> int:
-    """Try until the configuration, and what it names, can be used; 0 when told to end meanwhile."""
+    """Try until the configuration, and what it names, can be used; 0 when told to end meanwhile.
+
+    Another syncd on the same state, and a state of a newer syncd, are such faults too: a start again mends neither.
+    """
     from syncd.log import logger
     from syncd.notify import Notifier
 
@@ -81,12 +87,13 @@ def _wait_and_live(load: Callable[[], Settings], signals: _Signals) -> int:
     while not signals.ended.is_set():
         try:
             return _live(load, signals)
-        except ConfigError as error:
-            problems = (error.message, *error.problems)
-            if problems != said:
-                said = problems
-                logger().error("config.unusable", error=error.message, problems=list(error.problems), hint=error.hint)
-                Notifier().status(f"waiting for a configuration that can be used: {error.message}")
+        except (ConfigError, AlreadyRunning, CatalogueTooNew) as error:
+            problems = error.problems if isinstance(error, ConfigError) else ()
+            if (error.message, *problems) != said:
+                said = (error.message, *problems)
+                name = "config.unusable" if isinstance(error, ConfigError) else "start.refused"
+                logger().error(name, error=error.message, problems=list(problems), hint=error.hint)
+                Notifier().status(f"waiting for what a person has to put right: {error.message}")
         signals.ended.wait(CONFIG_LOOK_S)
     return 0
 
@@ -99,6 +106,7 @@ def _live(load: Callable[[], Settings], signals: _Signals) -> int:
     from syncd.log import logger
 
     log = logger()
+    _tell_of_layer(settings.host.state_dir)
 
     def bug(error: BaseException, where: str) -> None:
         kept = keep_traceback(error, settings.host.state_dir, os.environ) if isinstance(error, Exception) else ""
@@ -110,6 +118,21 @@ def _live(load: Callable[[], Settings], signals: _Signals) -> int:
         daemon.reload()  # it was replaced while we read it, or since
     code = daemon.live()
     return EXIT_INTERRUPTED if signals.interrupted else code
+
+
+@cache
+def _tell_of_layer(state: Path) -> None:
+    """Say, once, that the state goes with the container."""
+    from syncd.log import logger
+
+    kind = file_system_type(state)
+    if is_layer(kind):
+        logger().warning(
+            "state.in_container",
+            path=str(state),
+            file_system=kind,
+            next="mount a volume there: with this container all that syncd knows goes, and what it holds is read again",
+        )
 
 
 def _changed_since(path: Path, at: float) -> bool:

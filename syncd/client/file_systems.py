@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -71,6 +70,8 @@ def _covering(mounts: list[tuple[str, str]], path: str) -> str:
 
 
 def _mounts_of_mac() -> str:
+    import subprocess  # slow to load, and only macOS asks
+
     try:
         done = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=MOUNT_S, check=False)
     except (OSError, subprocess.SubprocessError):

@@ -37,6 +37,7 @@ from syncd.ports import Source
 from syncd.store.catalogue import Catalogue
 from syncd.store.state import Host, StateDirectory
 from syncd.web.server import ApiServer
+from syncd.web.sockets import check_free, listen_tcp
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -161,6 +162,7 @@ class Daemon:
         state = StateDirectory.open(self.settings.host.state_dir, create=True)
         with ExitStack() as stack:
             stack.enter_context(state.lock())
+            check_free(state.path / SOCKET, self.settings.api.listen)  # first: --wait-for-config tries again and again
             self.host = state.host(self.settings.host.name or "")
             self.catalogue = stack.enter_context(self._open_catalogue(state))
             self.catalogue.record_run_day(self.now()[:10])
@@ -379,6 +381,7 @@ class Daemon:
         try:
             settings = self._load()
             self._refuse_other_state(settings)
+            self._refuse_taken_port(settings)
         except ConfigError as error:
             self.config_problem = f"the configuration was not taken over: {'; '.join(error.problems) or error.message}"
             self._log.warning("config.refused", error=error.message, problems=list(error.problems), kept="the old one")
@@ -391,6 +394,11 @@ class Daemon:
         if settings.host.state_dir != self.settings.host.state_dir:
             problem = "host.state_dir changed, which needs a restart"
             raise ConfigError(problem, problems=[problem], hint="restart syncd")
+
+    def _refuse_taken_port(self, settings: Settings) -> None:
+        ours, wanted = self.settings.api.listen, settings.api.listen
+        if wanted is not None and (ours is None or ours.port != wanted.port):
+            listen_tcp(*wanted).close()
 
     def _take_over(self, settings: Settings) -> None:
         self._settled.clear()

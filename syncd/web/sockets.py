@@ -29,12 +29,7 @@ class UnixListener:
         try:
             self.socket, self._inode = _bind_aside(path)
         except OSError as error:
-            long = error.errno == errno.ENAMETOOLONG
-            raise ConfigError(
-                f"the API's socket {path} cannot be made: {error.strerror or error}",
-                hint="set host.state_dir to "
-                + ("a shorter path" if long else "a directory on a local disk that this user may write"),
-            ) from error
+            raise _unusable(path, error) from error
 
     def unlink(self) -> None:
         """Take the name away, unless it is another's by now; safe to repeat."""
@@ -64,9 +59,26 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def check_free(host: str, port: int) -> None:
-    """Say before anything is started whether an address can be had. Raises ConfigError."""
-    listen_tcp(host, port).close()
+def check_free(path: Path, listen: tuple[str, int] | None) -> None:
+    """Say before anything is started whether both addresses can be had. Raises ConfigError."""
+    if listen is not None:
+        listen_tcp(*listen).close()
+    _refuse_another(path)
+    try:
+        path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _unusable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _unusable(path: Path, error: OSError) -> ConfigError:
+    hint = f"let uid {os.geteuid()} write into {path.parent} (a container's volume may be another user's)"
+    if error.errno == errno.ENAMETOOLONG:
+        hint = "set host.state_dir to a shorter path"
+    elif error.errno not in (errno.EACCES, errno.EPERM):
+        hint = "set host.state_dir to a directory on a local disk that this user may write"
+    return ConfigError(f"the API's socket {path} cannot be made: {error.strerror or error}", hint=hint)
 
 
 def _refuse_another(path: Path) -> None:

@@ -56,7 +56,7 @@ def test_who_has_a_port_is_named_by_its_program(tmp_path: Path) -> None:
     with another("AF_INET", str(port), tmp_path) as pid:
         assert tcp_holder(port) == Holder(pid, "squatter.py")
         with pytest.raises(ConfigError) as caught:
-            check_free("127.0.0.1", port)
+            check_free(tmp_path / "s", ("127.0.0.1", port))
         assert caught.value.message == (
             f"cannot listen on 127.0.0.1:{port} (api.listen): process {pid} (squatter.py) listens there"
         )
@@ -64,13 +64,13 @@ def test_who_has_a_port_is_named_by_its_program(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             HealthServer(("127.0.0.1", port), tmp_path, lambda: Staff([], {}, {}))
         assert f"127.0.0.1:{port} (--metrics): process {pid} (squatter.py) listens there" in caught.value.message
-    check_free("127.0.0.1", port)
+    check_free(tmp_path / "s", ("127.0.0.1", port))
     assert tcp_holder(port) == Holder()
 
 
-def test_an_address_of_another_machine_is_told_apart() -> None:
+def test_an_address_of_another_machine_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_free("192.0.2.1", 9470)
+        check_free(tmp_path / "s", ("192.0.2.1", 9470))
     assert caught.value.hint == "set api.listen to an address of this machine"
 
 

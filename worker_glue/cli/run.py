@@ -8,14 +8,15 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from syncd.client.address import in_environment
+from syncd.client.file_systems import file_system_type, is_layer, is_network
 from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
 from worker_glue.cli.settings import load
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 GRACE_S, HUNG_S = 25.0, 90.0
 IDLE_S = 10.0
-CONFIG_RETRY_S = 2.0
 WORKERS_MAX = 256
 
 
@@ -70,7 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-for-config",
         action="store_true",
-        help="with a configuration that cannot be used: stay up, without workers, and read it again (for containers)",
+        help="with a configuration that cannot be used, an OCR engine that is missing or a port that is taken: stay "
+        "up, without workers, and look again (for containers)",
     )
     parser.add_argument(
         "--log-file", metavar="FILE", type=Path, help="log there instead of stderr; rotated at 10 MB, 5 files are kept"
@@ -81,9 +82,23 @@ def run(args: argparse.Namespace) -> int:
     """Keep the workers up; 0 when ended by SIGTERM, 130 by SIGINT."""
     if args.log_file is not None:
         _log_to(args.log_file)
-    settings = _usable_settings(args)
+    if not args.wait_for_config:
+        return _work(args)
+    from worker_glue.running.waiting import wait_and_work
+
+    return wait_and_work(lambda: _work(args))
+
+
+def _work(args: argparse.Namespace) -> int:
+    """Start the workers and keep them up. Raises: ConfigError, DiskFull."""
     from worker_glue.running import ids
 
+    settings = load(args)
+    _check(settings)
+    if args.wait_for_config:
+        from worker_glue.running.waiting import check_engine
+
+        check_engine(settings)
     count = args.workers or settings.worker.workers
     folder = ids.run_folder(settings)
     ids.sweep(folder)
@@ -94,27 +109,6 @@ def run(args: argparse.Namespace) -> int:
     finally:
         for each in claims:
             each.release(folder)
-
-
-def _usable_settings(args: argparse.Namespace) -> Settings:
-    """Load and check the settings; with --wait-for-config again and again, saying each problem once."""
-    from syncd.log import logger
-
-    said: tuple[str, ...] = ()
-    while True:
-        try:
-            settings = load(args)
-            _check(settings)
-        except ConfigError as error:
-            if not args.wait_for_config:
-                raise
-            problems = (error.message, *error.problems)
-            if problems != said:
-                said = problems
-                logger().error("config.unusable", error=error.message, problems=list(error.problems), hint=error.hint)
-            time.sleep(CONFIG_RETRY_S)
-        else:
-            return settings
 
 
 def _supervised(
@@ -161,10 +155,37 @@ def _check(settings: Settings) -> None:
             "no nsqd to read from: neither [nsq] nor NSQD_ADDRESS nor NSQLOOKUPD_ADDRESSES names one",
             hint="NSQD_ADDRESS=127.0.0.1:4150 worker-glue run",
         )
-    in_environment(os.environ)
+    address = in_environment(os.environ)
+    if address is not None:
+        address.headers()  # a token file that cannot be read
     read_mounts(os.environ.get(MOUNTS_VARIABLE, ""))
     if settings.mongo.uri is not None:
         _check_uri(settings.mongo.uri)
+    _check_state(settings.host.state_dir)
+
+
+def _check_state(state: Path) -> None:
+    kind = file_system_type(state)
+    if is_network(kind):
+        raise ConfigError(
+            f"the state directory {state} lies on a network file system ({kind}); SQLite would lose results there",
+            hint="set host.state_dir to a directory on a local disk (in a container: a volume, no bind mount)",
+        )
+    _tell_of_layer(state, kind)
+
+
+@cache
+def _tell_of_layer(state: Path, kind: str) -> None:
+    """Say, once, that the state goes with the container."""
+    if is_layer(kind):
+        from syncd.log import logger
+
+        logger().warning(
+            "state.in_container",
+            path=str(state),
+            file_system=kind,
+            next="mount a volume there: results that MongoDB has not taken yet go with this container",
+        )
 
 
 def _check_uri(secret: Secret) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from syncd.config.settings import WorkerSettings
 from worker_glue.doctor.checks import Check, fail, ok, warn
 from worker_glue.ocr.found import about
-
-LANGUAGES = ("en", "hi")
-"""What the collection is written in (CONTRACTS section 6)."""
+from worker_glue.ocr.needed import LANGUAGES, lack_of
 
 
 def checks(worker: WorkerSettings) -> Iterator[Check]:
@@ -23,10 +21,9 @@ def checks(worker: WorkerSettings) -> Iterator[Check]:
         if not engine.languages:
             yield ok("languages", f"{name} does not say which it reads")
             continue
-        missing = [code for code in LANGUAGES if code not in engine.languages]
-        if missing:
-            todo = "tasks in these languages would be refused; for Tesseract: install tesseract-ocr-hin, -eng"
-            yield warn("languages", f"{name} lacks {', '.join(missing)}", todo)
+        lack = lack_of(name, engine.languages)
+        if lack is not None:
+            yield warn("languages", lack.seen, lack.todo)
         else:
             yield ok("languages", f"{name} reads {', '.join(LANGUAGES)} and {len(engine.languages) - 2} more")
     yield ok("providers", _providers(worker))

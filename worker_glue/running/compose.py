@@ -22,6 +22,7 @@ from worker_glue.jobs.mongo import MongoJobs
 from worker_glue.jobs.workers import Heartbeats
 from worker_glue.model import Outcome
 from worker_glue.nsq import Consumer, Control, Producer, Where
+from worker_glue.ocr.needed import lack_of
 from worker_glue.ocr.runner import Runner
 from worker_glue.ports import Jobs, Saved
 from worker_glue.resolver import Resolver
@@ -61,6 +62,9 @@ class Composed:
         recognizer = self._engines(settings.worker.engine)
         with _beating(self.beat):
             version = recognizer.version  # starts it: an engine that cannot be used is a configuration error
+        lack = lack_of(recognizer.engine, recognizer.languages)
+        if lack is not None:
+            log.warning("ocr.language_missing", lacks=lack.seen, next=lack.todo)
         self._files = Resolver.from_settings(settings)
         self._store = SqliteStore(store_path(settings), worker_id=worker_id)
         self._jobs, heartbeats = _jobs(
