@@ -13,8 +13,23 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 DEFAULT_EXCLUDES = ("._*", ".DS_Store", "Thumbs.db", "~$*", ".syncd", ".write_test_delete_me")
-_UNDOTTED = tuple(pattern.rstrip("*") for pattern in DEFAULT_EXCLUDES if not pattern.startswith("."))
-_DEFAULTS = re.compile("|".join(fnmatch.translate(pattern) for pattern in DEFAULT_EXCLUDES))
+VETOED_IN_ANY_CASE = (".DS_Store", "Thumbs.db")
+"""Of those, what shares hide however it is spelled: smbd's `veto files` knows no case, unless told so (measured)."""
+_DEFAULTS = re.compile(
+    "|".join(
+        rf"(?ai:{re.escape(each)})\Z" if each in VETOED_IN_ANY_CASE else fnmatch.translate(each)
+        for each in DEFAULT_EXCLUDES
+    )
+)
+_DB = re.compile(r"\.[Dd][Bb]")
+
+
+def _any_case(pattern: str) -> str:
+    return "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in pattern)
+
+
+def _defaults_as_lines() -> list[str]:
+    return [_any_case(each) if each in VETOED_IN_ANY_CASE else each for each in DEFAULT_EXCLUDES]
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
@@ -33,17 +48,15 @@ class Filters:
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         self._exclude_lines = (*DEFAULT_EXCLUDES, *exclude)
         self._include_lines = tuple(include)
-        self._exclude = _spec(self._exclude_lines) if exclude else None
+        self._exclude = _spec([*_defaults_as_lines(), *exclude]) if exclude else None
         self._include = _spec(self._include_lines) if include else None
 
     def spares(self, joined: str) -> bool:
         """Say whether it is certain at a glance that no name in this text (paths.join_plain) is left out."""
         if self._exclude is not None or self._include is not None:
             return False
-        for part in _UNDOTTED:  # noqa: SIM110 - any() takes twice as long, and this runs for every folder
-            if part in joined:
-                return False
-        return True
+        # the defaults that begin with no dot (one that does is not plain); "$" alone is found at a fortieth of the time
+        return not ("$" in joined and "~$" in joined) and _DB.search(joined) is None
 
     def drops_file(self, path: RelPath, name: str) -> bool:
         """Say whether a file is left out (`name` is its last component)."""
@@ -69,7 +82,7 @@ class Filters:
 
     def rule_for(self, path: RelPath) -> str:
         """Return the pattern that leaves this file out, by itself or by a folder above it; "" when none does."""
-        spec = self._exclude or _spec(self._exclude_lines)
+        spec = self._exclude or _spec(_defaults_as_lines())
         parts = path.split("/")
         for n in range(1, len(parts) + 1):
             part = "/".join(parts[:n]) + ("/" if n < len(parts) else "")

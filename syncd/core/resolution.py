@@ -46,7 +46,7 @@ COMES_AGAIN = frozenset({Reason.LOST, Reason.LOCAL_CHANGED, Reason.DAMAGED, Reas
 
 _RANK = itemgetter(0)
 _new = tuple.__new__  # a third of what calling a named tuple's class costs, for what every answer takes
-_VETOED = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store|Thumbs\.db)(?:/|$)")
+_VETOED = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store|Thumbs\.db)(?:/|$)", re.IGNORECASE | re.ASCII)
 
 
 class State(StrEnum):

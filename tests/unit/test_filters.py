@@ -2,7 +2,8 @@
 
 import pytest
 
-from syncd.core.filters import Filters
+from syncd.core import paths
+from syncd.core.filters import DEFAULT_EXCLUDES, Filters
 from syncd.core.model import RelPath
 
 
@@ -12,7 +13,20 @@ def test_litter_is_left_out_by_default_wherever_it_lies(name: str) -> None:
     assert Filters(exclude=["*.tmp"]).drops_file(RelPath(f"a/b/{name}"), name)
 
 
-@pytest.mark.parametrize("name", [".hidden.jpg", "_x.jpg", "~x.jpg", "thumbs.db.jpg"])
+@pytest.mark.parametrize("name", ["thumbs.db", "THUMBS.DB", "tHumbs.Db", ".ds_store"])
+def test_what_shares_hide_in_any_case_is_left_out_in_any_case(name: str) -> None:
+    for filters in (Filters(), Filters(exclude=["*.tmp"])):
+        assert filters.drops_file(RelPath(f"a/{name}"), name)
+        assert filters.drops_folder(RelPath(f"a/{name}"), name)
+        assert filters.rule_for(RelPath(f"a/{name}/x.jpg")) in DEFAULT_EXCLUDES, "as the documents have it"
+    joined = paths.join_plain(["a.jpg", name, "b.jpg"])
+    assert joined is None or not Filters().spares(joined)
+    assert not Filters(exclude=[f"!{name}"]).drops_file(RelPath(name), name)
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.jpg", "_x.jpg", "~x.jpg", "thumbs.db.jpg", "thumbs_db", "Thumbs.dbx", "x.db", "Thumbſ.db"]
+)
 def test_other_hidden_files_are_mirrored(name: str) -> None:
     assert not Filters().drops_file(RelPath(name), name)
 

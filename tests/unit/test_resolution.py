@@ -317,13 +317,14 @@ def test_a_bare_path_is_looked_for_where_its_folder_is_known() -> None:
         (r"D:\a\x.pdf", Reason.OUTSIDE),
         ("Bhushanji/a/._x.pdf", Reason.VETOED),
         ("Bhushanji/Thumbs.db", Reason.VETOED),
+        ("Bhushanji/a/thumbs.db", Reason.VETOED),
         ("Bhushanji/left-out.pdf", Reason.EXCLUDED),
     ],
 )
 @pytest.mark.parametrize("listed", [LISTED, ""])
 def test_refused_for_good(spelled: str, reason: Reason, listed: str) -> None:
     mirror = Mirror("Bhushanji", "a/x.pdf", listed=listed)
-    names = ("a/._x.pdf", "Thumbs.db", "left-out.pdf")
+    names = ("a/._x.pdf", "Thumbs.db", "a/thumbs.db", "left-out.pdf")
     mirror.excluded = {*names, *(f"Bhushanji/{name}" for name in names)}
     answer = World(mirror)(spelled)
     assert (answer.state, answer.reason, answer.retry_after_s) == (State.REFUSED, reason, None)

@@ -19,6 +19,7 @@ ODD = [
     "._x",
     ".DS_Store",
     "Thumbs.db",
+    "thumbs.DB",
     "Thumbs.db2",
     "~$a",
     "a~$",
