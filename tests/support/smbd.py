@@ -137,6 +137,7 @@ def start_smbd(
     force_user: str = "",
     read_only: bool = True,
     port: int = 0,
+    password: str = "",
 ) -> Iterator[SmbServer]:
     """Run smbd until the block ends.
 
@@ -151,7 +152,7 @@ def start_smbd(
     for path in (directory, *roots.values()):
         path.mkdir(parents=True, exist_ok=True)
     username = pwd.getpwuid(os.geteuid()).pw_name
-    password = secrets.token_urlsafe(18)
+    password = password or secrets.token_urlsafe(18)
     shares = {"force user": force_user} if force_user else {}
     shares |= {"read only": "yes" if read_only else "no", **(share_options or {})}
     port = port or free_port()
