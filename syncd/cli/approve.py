@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
 from syncd.cli.output import human_count, printable
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, PlanRefused
+from syncd.core.reasons import Reason
 
 if TYPE_CHECKING:
     from syncd.config import Settings
+    from syncd.store.reading import ReadonlyMirrorCatalogue
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "Show what the last run held back (many files gone or changed at once) and ask. The next run carries out "
-        "exactly that set: what is back by then drops out, what is new is held back again.",
+        "exactly that set: what is back by then drops out, what is new is held back again. It lifts no other halt (an "
+        "empty share, another share, a target that is not there), and says so.",
         ["syncd approve", "syncd approve --mirror newsletters --yes"],
         [0, 11, 15],
     )
@@ -35,9 +38,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]
     with app.reading() as catalogue:
         halted = {name: catalogue.mirror(name).halted() for name in names}
+        others = [line for name in names if not halted[name] for line in _otherwise(name, catalogue.mirror(name))]
     halted = {name: items for name, items in halted.items() if items}
     if not halted:
         print("nothing is held back")
+    for line in others:
+        print(printable(line))
+    if not halted:
         return 0
     for name, items in halted.items():
         print(f"{printable(name)}: {human_count(len(items))} files")
@@ -62,6 +69,22 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     print("approved; the next run does it (what is retired goes to the trash)")
     print("  next: syncd run-once" + (f" --mirror {args.mirror}" if args.mirror else ""))
     return 0
+
+
+def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue) -> list[str]:
+    """Say what halts a mirror that holds nothing back, and what to do: approving would be of no use."""
+    last = mirror.last_run()
+    if last is None or last.exit_code != PlanRefused.exit_code:
+        return []
+    error = last.report.get("error") or {}
+    if error.get("reason") == Reason.TOO_MANY_CHANGES:
+        done = "what was held back is approved already; the next run does it"
+        return [f"{name}: {done}", f"  next: syncd run-once --mirror {name}"]
+    why = str(error.get("message", "")).removeprefix(f"{name}: ")
+    return [
+        f"{name} is halted, and approving does not lift that: {why}",
+        f"  next: {error.get('hint', 'syncd status')}",
+    ]
 
 
 def _agreed() -> bool:

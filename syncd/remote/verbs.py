@@ -23,6 +23,7 @@ PROMPT = "[y/N] "
 """The end of what `syncd approve` says when it asks."""
 
 _HELD = re.compile(r"^.+: ([\d,]+) files$", re.MULTILINE)
+_HALTED = re.compile(r"^.+ is halted, and approving does not lift that: .+\s+next: .+$", re.MULTILINE)
 
 
 class Answer(NamedTuple):
@@ -171,7 +172,8 @@ def _approved(host: Host, shown: str, *, approved: bool) -> Answer:
     held = sum(int(count.replace(",", "")) for count in _HELD.findall(shown))
     said = "approved" if approved else ("left as it is" if held else "nothing is held back")
     told = {"held_back": held, "approved": approved, "shown": shown.removesuffix(PROMPT).splitlines()}
-    return Answer(0, told, [[host.remote.name, str(held), said]], [])
+    others = [" ".join(found.group().split()) for found in _HALTED.finditer(shown)]
+    return Answer(0, told, [[host.remote.name, str(held), said]], others)
 
 
 def _only(mirror: str) -> list[str]:
