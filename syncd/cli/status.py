@@ -102,6 +102,9 @@ def _print(status: Mapping[str, Any], settings: Settings) -> None:
     if around:
         print(printable(around))
     daemon = status["daemon"]
+    awake = _awake(daemon.get("awake") or {}, zone)
+    if awake:
+        print(printable(awake))
     running = f"daemon running (pid {daemon['pid']})" if daemon["running"] else "no daemon running"
     print(f"host {printable(status['host'])} | {running} | configuration {printable(str(settings.path))}")
 
@@ -160,6 +163,13 @@ def _around(status: Mapping[str, Any], zone: tzinfo | None) -> str:
         parts.append(f"workers {up}/{len(workers)}")
     parts += [_disk(mirror) for mirror in status["mirrors"] if mirror.get("disk")][:1]
     return " | ".join(parts)
+
+
+def _awake(awake: Mapping[str, Any], zone: tzinfo | None) -> str:
+    """Return the line about a machine that is held awake, or is to be and cannot."""
+    if awake.get("held"):
+        return f"awake: held since {_clock(awake['since'], zone)} for {', '.join(awake['for'])}"
+    return f"awake: {awake['problem']}" if awake.get("problem") else ""
 
 
 def _hop(hop: Mapping[str, Any], zone: tzinfo | None) -> str:

@@ -233,6 +233,10 @@ HOST = (
     Key("away", _plain(values.hours), "", "Hours in which this host sleeps by plan, over midnight or not: nothing of "
         'its own is alarming then. Several with ";" between them.',
         example='"22:00-07:00"'),
+    Key("keep_awake", _plain(values.boolean), False, "Keep this host from sleeping by itself while work is in hand: a "
+        "run, a file that somebody waits for, a task in OCR. Needs no admin rights (macOS: caffeinate; Linux: "
+        "systemd-inhibit). A closed lid still puts it to sleep.",
+        example="true"),
 )  # fmt: skip
 
 MIRROR = (

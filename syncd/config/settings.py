@@ -18,13 +18,14 @@ from syncd.core.named import NamedTuple
 class HostSettings(NamedTuple):
     """[host]. name None: this host's name, fixed at first start. timezone: an IANA name, or "local".
 
-    away: when it sleeps by plan.
+    away: when it sleeps by plan. keep_awake: it is held awake while there is work in hand.
     """
 
     name: str | None
     state_dir: Path
     timezone: str
     away: tuple[Hours, ...] = ()
+    keep_awake: bool = False
 
     def zone(self) -> tzinfo | None:
         """Return the time zone for cron, windows and screens; None is the machine's own, as datetime takes it."""

@@ -95,6 +95,11 @@ class Answers:
         """Return how many leases and pins there are."""
         return self._leasing.counts()
 
+    @property
+    def leases_given(self) -> int:
+        """How many leases were given since the start."""
+        return self._leasing.given
+
     def _look_at_topic(self) -> None:
         """A topic without a channel keeps everything on nsqd for ever: say so."""
         try:

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from syncd.app.site import new_run_id
 from syncd.core import paths
@@ -21,6 +21,7 @@ from syncd.daemon.care import Care
 from syncd.daemon.errands import RunErrand, VerifyErrand
 from syncd.daemon.keeping import Keeping
 from syncd.daemon.memory import LARGE_FILES, give_back
+from syncd.daemon.progress import STUCK_S, Current, Progress, owed_after
 from syncd.engine.clock import utc_text
 from syncd.engine.demand import Demand
 from syncd.engine.report import Report
@@ -36,26 +37,16 @@ DEBOUNCE_S = 0.1
 HINTED_AT_MOST = 256
 LOCAL_AT_MOST = 10_000
 RETRY_FIRST_S = 15.0
-STUCK_S = 900.0
-RUN_DEADLINE_S = 86_400.0
 UNFOCUSED_REST = 20.0
 UNFOCUSED_REST_MIN_S, UNFOCUSED_REST_MAX_S = 2.0, 60.0
 """After a whole run nothing but the schedule asks for the next for so many times as long as it took."""
-
-
-class Current(NamedTuple):
-    """What a keeper does now."""
-
-    kind: str
-    report: Report
-    started_at: str
-    started: float
 
 
 class Keeper:
     """Keeps one mirror. start() once; triggers from any thread; stop() ends what goes on within seconds.
 
     told: called after each run with its report; verified: with how many files were verified, and found damaged.
+    owed: how many files the next try of a run is to bring, after one that ended early for what passes by itself.
     """
 
     def __init__(
@@ -76,6 +67,8 @@ class Keeper:
         self.care = Care(keeping, now_ns, log, verified)
         self.current: Current | None = None
         self.check_s: float | None = None
+        self.progress = Progress()
+        self.owed = 0
         self.paused_until = keeping.facts.note(PAUSED_NOTE)
         self._now_ns = now_ns
         self._log = log
@@ -97,8 +90,6 @@ class Keeper:
         self._failures = 0
         self._unfocused_at = float("-inf")
         self._stopped = False
-        self._last_counts: tuple[int, ...] = ()
-        self._progress_at = time.monotonic()
         self._thread = threading.Thread(target=self._serve, name=f"keeper {self.name}", daemon=True)
 
     def start(self) -> None:
@@ -191,20 +182,14 @@ class Keeper:
 
     def look_after(self) -> bool:
         """See that work moves, to be called every few seconds; False when it has been stuck for too long."""
-        current = self.current
-        now = time.monotonic()
-        counts = () if current is None else _counts(current.report)
-        if current is None or counts != self._last_counts:
-            self._last_counts, self._progress_at = counts, now
-        stuck = now - self._progress_at > STUCK_S
-        if current is not None and (stuck or now - current.started > RUN_DEADLINE_S):
+        if self.progress.look(self.current):
             self.stop_run(
                 SourceUnavailable(
                     f"{self.name}: the run made no progress for {STUCK_S / 60:.0f} minutes and was ended",
                     hint="syncd doctor",
                 )
             )
-        return now - self._progress_at < 2 * STUCK_S and (self._thread.is_alive() or self._stopped)
+        return not self.progress.hopeless and (self._thread.is_alive() or self._stopped)
 
     # -- the thread
 
@@ -297,6 +282,7 @@ class Keeper:
             self._replaced_by_hints = 0
         self.check_s = report.check_s
         self._retry_sooner(report.error)
+        self.owed = owed_after(report, self.owed)
         self._end_if_damaged(report.error)
         self._log_run(report)
         if report.scanned >= LARGE_FILES:
@@ -370,7 +356,7 @@ class Keeper:
         """Count what a verification shows as progress."""
 
         def note(result: Verification) -> None:
-            self._progress_at = time.monotonic()
+            self.progress.note()
             show(result)
 
         return note
@@ -409,10 +395,3 @@ class Keeper:
     def _gives_way(self) -> bool:
         waiting = self._wishes or self._due or self._hinted or self._local
         return self._stopped or self.paused or self.demand.busy or bool(waiting)
-
-
-def _counts(report: Report) -> tuple[int, ...]:
-    return (
-        report.scanned, report.fetched, report.adopted, report.unchanged, report.renamed, report.retired,
-        report.failed, report.bytes, report.wanted, report.duration_s > 0,
-    )  # fmt: skip

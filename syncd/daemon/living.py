@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING
 
 from syncd import __version__
 from syncd.app.runs import SWITCH_S
-from syncd.app.wiring import open_publisher, open_source, open_task_peek
+from syncd.app.wiring import open_source
+from syncd.awake import Awake
 from syncd.client.api import SOCKET, ApiClient, SocketAddress
 from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.errors import ConfigError, SyncdError
-from syncd.core.model import RelPath
-from syncd.core.resolution import Resolution
+from syncd.core.wakefulness import Work
 from syncd.daemon.alarming import Alarming
 from syncd.daemon.answers import Answers
+from syncd.daemon.awake import work_of
 from syncd.daemon.enrolment import Enrolling
 from syncd.daemon.kept import KeptMirror, Surroundings
 from syncd.daemon.memory import give_back, settle
 from syncd.daemon.numbers import Numbers
+from syncd.daemon.relaying import Relaying
 from syncd.daemon.reloading import ConfigWatch
 from syncd.daemon.schedule import Schedule, WallClock
 from syncd.engine.clock import Clock, utc_text
-from syncd.engine.relay import Relay
 from syncd.notify import Notifier, watchdog_interval_s
 from syncd.ports import Source
 from syncd.store.catalogue import Catalogue
@@ -41,8 +42,6 @@ from syncd.web.sockets import check_free, listen_tcp
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
-
-    from syncd.publish.nsq import TaskPeek
 
 TICK_S = 1.0
 FIRST_TICK_S = 0.05
@@ -89,15 +88,14 @@ class Daemon:
         self._woken = threading.Event()
         self._fatal: SyncdError | None = None
         self._listeners: list[Callable[[], None]] = []
-        self._relay_threads: list[threading.Thread] = []
-        self.relay: Relay
-        self.peek: TaskPeek | None = None
+        self.relay: Relaying
         self.catalogue: Catalogue
         self.host: Host
         self.schedule: Schedule
         self.answers: Answers
         self.enrolment: Enrolling
         self.alarming = Alarming(self, log)
+        self.awake = Awake(log.info, self.now)
 
     # -- from outside
 
@@ -130,10 +128,7 @@ class Daemon:
 
     def faults(self) -> list[str]:
         """Return what a restart of the daemon may mend."""
-        relay = self._relay_threads[-1] if self._relay_threads else None
-        if relay is None or relay.is_alive() or self._ending.is_set():
-            return []
-        return ["announcements are not being sent: their thread ended"]
+        return [] if self._ending.is_set() else self.relay.faults
 
     def settle(self) -> None:
         """Wait, for some seconds at most, until a configuration that is just being taken over has been."""
@@ -174,11 +169,11 @@ class Daemon:
             stack.callback(self.answers.close)
             self.catalogue.on_announced = self._announced
             stack.callback(self._stop_everything)
-            self._prepare_announcing()
+            self.relay = Relaying(self)
             self._start_enrolment()
             for mirror in self.settings.mirrors:
                 self._start_mirror(mirror)
-            self._start_announcing()
+            self.relay.start()
             server = self._start_server(state)
             stack.callback(lambda: self._server.close())
             self._server = server
@@ -186,6 +181,7 @@ class Daemon:
             self._watch.start()
             stack.callback(self.alarming.close)
             self.alarming.start()
+            stack.callback(self.awake.close)
             settle()
             self._log.info("daemon.started", version=__version__, host=self.host.name, mirrors=len(self.kept))
             self._look_after_everything(state)
@@ -224,6 +220,7 @@ class Daemon:
                 looked = now
                 stuck = [name for name, kept in self.kept.items() if not kept.look_after()]
                 self.answers.look_after()
+                self.awake.look(work_of(self) if self.settings.host.keep_awake else Work())
             if now - tidied >= TIDY_S:
                 tidied = now
                 self._tidy()
@@ -270,7 +267,7 @@ class Daemon:
         for tell in list(self._listeners):
             tell()
 
-    def _fail(self, error: SyncdError) -> None:
+    def fail(self, error: SyncdError) -> None:
         """Something without which the daemon cannot go on has ended."""
         self._fatal = self._fatal or error
         self.stop()
@@ -285,57 +282,17 @@ class Daemon:
             clock=self._clock,
             log=self._log,
             source_of=self._source_of,
-            resolve=self._resolve,
+            resolve=self.answers.resolve_in,
             told=self.numbers.note_run,
             count=self.numbers.add,
             bug=self._bug,
-            fatal=self._fail,
+            fatal=self.fail,
         )
         self.numbers.begin(mirror.name)
         kept = self.kept[mirror.name] = KeptMirror(mirror, around)
         self.answers.mirrors_changed()
         self.schedule.add(mirror, kept.keeper.due)
         kept.start()
-
-    def _resolve(self, name: str, path: RelPath) -> Resolution:
-        return self.answers.resolve_in(name, path)
-
-    def _prepare_announcing(self) -> None:
-        nsq = self.settings.nsq
-        self.relay = Relay(
-            self.catalogue, open_publisher(nsq), host=self.host.name, topic=nsq.topic, held_back=self._held_back
-        )
-
-    def _start_announcing(self) -> None:
-        """Begin to send; once the mirrors are known, so that it is known whose disk is away."""
-        thread = threading.Thread(target=self._announce, args=(self.relay,), name="relay", daemon=True)
-        self._relay_threads = [thread]
-        thread.start()
-        self.peek = open_task_peek(self.settings.nsq, self.host.id, self.answers.prefetch)
-        if self.peek is not None:
-            self.peek.start()
-
-    def _held_back(self) -> set[str]:
-        """Name the mirrors whose disk is away, or not looked at yet: what they hold is not there to be announced."""
-        begun = dict(self.kept)
-        away = {name for name, kept in begun.items() if kept.keeping.target.usable is False}
-        return away | {mirror.name for mirror in self.settings.mirrors if mirror.name not in begun}
-
-    def _announce(self, relay: Relay) -> None:
-        try:
-            relay.run()
-        except SyncdError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - shown as a problem, and the watchdog's affair
-            self._bug(error, "relay")
-
-    def _stop_announcing(self) -> None:
-        self.relay.stop()
-        if self.peek is not None:
-            self.peek.close()
-            self.peek = None
-        for thread in self._relay_threads:
-            thread.join(STOP_S)
 
     def _start_enrolment(self) -> None:
         self.enrolment = Enrolling(self)
@@ -358,7 +315,7 @@ class Daemon:
     def _stop_everything(self) -> None:
         self._stop_mirrors(list(self.kept))
         self.enrolment.close()
-        self._stop_announcing()
+        self.relay.stop()
 
     def _stop_mirrors(self, names: list[str], back_soon: Container[str] = ()) -> None:
         """End some mirrors, all at the same time. back_soon: these are started again: what they hold is served on."""
@@ -420,9 +377,9 @@ class Daemon:
             self.schedule.close()
             self.schedule = Schedule(settings.host.zone())
         if repr(old.nsq) != repr(settings.nsq):
-            self._stop_announcing()
-            self._prepare_announcing()
-            self._start_announcing()
+            self.relay.stop()
+            self.relay = Relaying(self)
+            self.relay.start()
         if repr(old.mongo) != repr(settings.mongo):
             self.enrolment.close()
             self._start_enrolment()

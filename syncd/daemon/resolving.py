@@ -52,13 +52,14 @@ class Resolving:
 
 
 class Leasing:
-    """Leases, see engine/leasing.py."""
+    """Leases, see engine/leasing.py. given: how many were, so far."""
 
     def __init__(self, daemon: Daemon, resolving: Resolving) -> None:
         self._daemon = daemon
         store = SqliteLeases(daemon.catalogue)
         self._leases = Leases(store, self._mirrors, resolving.resolve, daemon.now_ms, boot_id())
         self._swept = False
+        self.given = 0
 
     def mirrors_changed(self) -> None:
         """Other mirrors are kept now: what pins of earlier ones were left there goes."""
@@ -80,7 +81,9 @@ class Leasing:
         return self._leases.counts()
 
     def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
-        return self._leases.lease(path, ttl_s, wait=wait)
+        found = self._leases.lease(path, ttl_s, wait=wait)
+        self.given += isinstance(found, Lease)
+        return found
 
     def renew(self, lease_id: str, ttl_s: float) -> Lease | None:
         return self._leases.renew(lease_id, ttl_s)

@@ -31,6 +31,7 @@ def status_json(daemon: Daemon) -> dict[str, Any]:
     status = Status(__version__, daemon.host.name, lines, os.getpid(), daemon.since)
     answer = status.as_json()
     answer["at"] = daemon.now()
+    answer["daemon"]["awake"] = daemon.awake.holding.as_json() if settings.host.keep_awake else None
     kept = [each for mirror in settings.mirrors if (each := daemon.find(mirror.name)) is not None]
     for line in answer["mirrors"]:
         mirror = settings.mirror(line["name"])
