@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE_HEADER = """Configuration of syncd. This one runs as it is: it mirrors the bundled sample collection into demo/.
 Try it:  syncd -c config.example.toml run-once
 Every key is here. Those behind a single # are not in use and show their default or an example.
-Checked already, but without effect until the part that uses it is there: fallback_sources of a mirror.
 Relative paths are relative to this file. `syncd init` writes such a file for a real share."""
 
 EXAMPLE = {
@@ -66,7 +65,9 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   share's, and the `SHA256SUMS` is not older than the file. In any other case, where the `SHA256SUMS` has more than
   16 MiB or 100,000 lines, and for a file that somebody waits for, the share's bytes are read and compared. Edits that
   restore a time are found as ever, by `verify --source` and `verify_days`.
-- Checked already, but without effect until the part that uses it is there: `fallback_sources` of a mirror.
+- `fallback_sources`: the main server is asked first, then the stand-bys in their order; only one that cannot be reached
+  is passed over, and a run asks one server only. From a stand-by just what is missing here is fetched: nothing that is
+  held is replaced, renamed or retired. `syncd status` says which is in use, and why.
 - `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
   `[worker]` is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes
