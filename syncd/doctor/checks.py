@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from syncd.core.clocks import Apart
 from syncd.core.errors import SourceUnavailable, SyncdError
 
 T = TypeVar("T")
@@ -48,12 +49,16 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what was looked at, how it is, what was seen, and what to do about it ("" = nothing)."""
+    """One check: what was looked at, how it is, what was seen, and what to do about it ("" = nothing).
+
+    apart: of a check that compared another clock with ours.
+    """
 
     name: str
     status: Level
     seen: str
     todo: str = ""
+    apart: Apart | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "status": self.status.value, "seen": self.seen, "todo": self.todo}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from syncd.config import MirrorSettings
-from syncd.doctor.checks import Check, ok, warn
+from syncd.core.clocks import APART_S, HARM, HARM_S, NTP, Apart, largest
+from syncd.doctor.checks import Check, fail, ok, warn
 from syncd.ports import SourceInfo
 
-SKEW_S = 2.0
 _SECOND_S = 1.0
 _STAMPS = "times in tasks, results and reports are each machine's own, and will not fit together"
 
@@ -26,11 +28,24 @@ def check_clock(info: SourceInfo, mirror: MirrorSettings) -> list[Check]:
 
 
 def compare(offset_s: float, whose: str, meaning: str = _STAMPS) -> Check:
-    """Make the check of a clock that is `offset_s` ahead of ours."""
-    seen = f"{whose} clock is {abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} ours"
-    if abs(offset_s) <= SKEW_S:
-        return ok("clock", seen)
-    return warn("clock", f"{seen}: {meaning}", "set both clocks by NTP")
+    """Make the check of a clock that is `offset_s` ahead of ours. Whether that does harm, largest_of() says."""
+    apart = Apart(whose, offset_s)
+    if abs(offset_s) <= APART_S:
+        return replace(ok("clock", str(apart)), apart=apart)
+    return replace(warn("clock", f"{apart}: {meaning}", NTP), apart=apart)
+
+
+def largest_of(checks: Iterable[Check]) -> list[Check]:
+    """Judge the farthest of all the clocks that these checks compared with ours, in one line."""
+    name = "largest difference"
+    found = [check.apart for check in checks if check.apart is not None]
+    far = largest(found)
+    if far is None:
+        return []
+    seen = f"{far}, the farthest of {len(found)} compared" if len(found) > 1 else str(far)
+    if abs(far.offset_s) > HARM_S:
+        return [fail(name, f"{seen}: {HARM}", NTP)]
+    return [ok(name, seen) if abs(far.offset_s) <= APART_S else warn(name, f"{seen}: {_STAMPS}", NTP)]
 
 
 def offset_of_date(header: str, asked_at: float, answered_at: float) -> float | None:

@@ -73,6 +73,8 @@ def examine(
 ) -> Iterator[Group]:
     """Yield the checks of each mirror in the order of the configuration, then those of NSQ, MongoDB and the service.
 
+    Last comes how far the clocks are apart.
+
     All are made at the same time and done after pace.whole_s at the latest. program: how the operator calls syncd with
     this configuration, for the next steps. env: whose variables win over the file. only: this mirror alone.
     daemon: the service and the daemon too (False in the daemon itself). refused: mirrors whose login was refused to the
@@ -83,7 +85,13 @@ def examine(
     running = _mirrors(settings, program, pace, only, refused)
     if not only:
         running += services.begin(settings, env, program, pace, daemon=daemon)
-    yield from results(running, lambda: until - time.monotonic(), pace.whole_s)
+    told: list[Check] = []
+    for group in results(running, lambda: until - time.monotonic(), pace.whole_s):
+        told += group.checks
+        yield group
+    clocks = clock.largest_of(told)
+    if clocks:
+        yield Group("", "clocks, against this host's", clocks)
 
 
 def examine_mirrors(
