@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ],
         [0, 3, 10, 11, 12, 13, 14, 15],
     )
-    parser.add_argument("action", metavar="ACTION", choices=ACTIONS, help=", ".join(ACTIONS))
+    action = parser.add_argument("action", metavar="ACTION", choices=ACTIONS, help=", ".join(ACTIONS))
     parser.add_argument("hosts", metavar="HOST", nargs="*", help="names of [hosts] tables")
     parser.add_argument("--all", action="store_true", help="every host of the configuration")
     parser.add_argument("--json", action="store_true", help="print one JSON object (logs -f: one a line)")
@@ -67,8 +67,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="status, doctor, logs: how long a host may take"
     )
-    # argparse by itself takes no host behind an option: syncd remote logs -f HOST
-    parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+
+    def parse(words: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        parser.usage = parser.format_usage().removeprefix("usage: ").rstrip()
+        action.nargs = "?"  # argparse would only say that words are missing; the usage above says what has to be there
+        # argparse by itself takes no host behind an option: syncd remote logs -f HOST
+        args = parser.parse_intermixed_args(words, namespace)
+        if args.action is None:
+            names = f"{', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}"
+            parser.error(f"what is to be done: {names}?\n  for example: syncd remote status --all")
+        return args
+
+    parser.parse_args = parse  # type: ignore[method-assign,assignment]
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -231,6 +231,22 @@ def test_no_secret_is_in_any_command_line_or_answer(desk: Desk, far: Far, tmp_pa
     assert json.dumps(secret) not in far.server.log
 
 
+@pytest.mark.parametrize("words", ["", "--all", "-n 5", "--json --all"])
+def test_without_an_action_usage_and_an_example_are_shown(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["remote", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: syncd remote ")
+    assert " ACTION [HOST ...]\n" in said, "it is not said to be optional"
+    assert said.endswith(
+        "error: what is to be done: status, doctor, logs, restart, approve or update?\n"
+        "  for example: syncd remote status --all\n"
+    )
+    for wrong in ("stats far", "--help"):
+        assert main.main(["remote", *wrong.split()]) in (0, 2)
+        shown = capsys.readouterr()
+        assert " ACTION [HOST ...]\n" in shown.out + shown.err
+
+
 def test_what_cannot_be_meant_is_said_before_anybody_is_asked(
     desk: Desk, far: Far, capsys: pytest.CaptureFixture[str]
 ) -> None:
