@@ -8,7 +8,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from syncd.client.lookupd import LookupFailed, look_up, nodes
 from syncd.config.settings import NsqSettings
@@ -17,6 +18,9 @@ from worker_glue.doctor.checks import Check, fail, ok, warn
 
 CHANNEL = "bulk_ocr_workers"
 CONNECT_S, ANSWER_S = 5.0, 5.0
+AT_ONCE = 8
+NODES = 16
+"""Of the nsqds that nsqlookupd tells of, so many are looked at."""
 _ANSWER_BYTES_MAX = 64 << 10
 _PROXY = "if this is a proxy, see whether the nsqd behind it is up; else check NSQD_ADDRESS or nsq.nsqd_tcp_address"
 
@@ -25,8 +29,7 @@ def nsqd_checks(nsq: NsqSettings) -> Iterator[Check]:
     """Greet every nsqd that is configured."""
     if not nsq.nsqd and not nsq.lookupd:
         yield fail("nsqd", "no nsqd is configured", "set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
-    for address in nsq.nsqd:
-        yield _greeted(address, _PROXY)
+    yield from _together(lambda address: [_greeted(address, _PROXY)], nsq.nsqd)
 
 
 def lookupd_checks(nsq: NsqSettings) -> Iterator[Check]:
@@ -34,27 +37,42 @@ def lookupd_checks(nsq: NsqSettings) -> Iterator[Check]:
     if not nsq.lookupd:
         yield ok("nsqlookupd", "none is configured: tasks come from the configured nsqd alone")
     told: dict[HostPort, None] = {}
-    for lookupd in nsq.lookupd:
-        try:
-            began = time.monotonic()
-            found = nodes(lookupd)
-            yield ok("nsqlookupd", f"{host_port(lookupd)} answers in {_ms(began)}, knows {len(found)} nsqd")
-            yield _topic(lookupd, nsq.task_topic)
-            told |= dict.fromkeys(found)
-        except LookupFailed as error:
-            todo = "see whether the proxy and nsqlookupd are up; else check NSQLOOKUPD_ADDRESSES"
-            yield fail("nsqlookupd", error.message, todo)
-    for address in told:
-        yield _mapped(address, nsq)
+    yield from _together(lambda lookupd: _asked(lookupd, nsq.task_topic, told), nsq.lookupd)
+    yield from _together(lambda address: [_mapped(address, nsq)], sorted(told)[:NODES])
+    if len(told) > NODES:
+        yield ok("mapping", f"{len(told) - NODES} more nsqd, not looked at")
 
 
-def _topic(lookupd: HostPort, topic: str) -> Check:
+def _together(work: Callable[[HostPort], list[Check]], addresses: Sequence[HostPort]) -> Iterator[Check]:
+    """Look at several at a time: one that hangs keeps no other from being looked at within the group's time."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor nsq") as pool:
+        for checks in pool.map(work, addresses):
+            yield from checks
+
+
+def _asked(lookupd: HostPort, topic: str, told: dict[HostPort, None]) -> list[Check]:
+    """Ask one nsqlookupd; the nsqds that it tells of are added to `told`."""
+    checks = []
+    try:
+        began = time.monotonic()
+        found = nodes(lookupd)
+        checks.append(ok("nsqlookupd", f"{host_port(lookupd)} answers in {_ms(began)}, knows {len(found)} nsqd"))
+        told |= dict.fromkeys(found)
+        checks.append(ok("tasks", f"{host_port(lookupd)}: {_topic(lookupd, topic)}"))
+    except LookupFailed as error:
+        todo = "see whether the proxy and nsqlookupd are up; else check NSQLOOKUPD_ADDRESSES"
+        checks.append(fail("nsqlookupd", error.message, todo))
+    return checks
+
+
+def _topic(lookupd: HostPort, topic: str) -> str:
+    """Say what it knows of the tasks' topic. Raises LookupFailed."""
     found = look_up(lookupd, topic)
     if not found.known:
-        return ok("tasks", f"nobody has published to {topic} yet")
+        return f"nobody has published to {topic} yet"
     if CHANNEL not in found.channels:
-        return ok("tasks", f"{topic} has no channel {CHANNEL} yet: the first worker makes it")
-    return ok("tasks", f"{topic} with channel {CHANNEL}, on {len(found.nsqds)} nsqd")
+        return f"{topic} has no channel {CHANNEL} yet: the first worker makes it"
+    return f"{topic} with channel {CHANNEL}, on {len(found.nsqds)} nsqd"
 
 
 def _mapped(told: HostPort, nsq: NsqSettings) -> Check:
@@ -65,8 +83,12 @@ def _mapped(told: HostPort, nsq: NsqSettings) -> Check:
         near = next((each for each in nsq.nsqd if each.port == told[1]), nsq.nsqd[0])
         # the configured nsqd is read anyway; where it is the same one behind a proxy, nothing is missed
         return warn("mapping", seen, f"where another nsqd is behind it than the configured one: {map_line(told, near)}")
-    if to is None or to == told:
+    if told in nsq.nsqd and to in (None, told):
         return ok("mapping", f"{host_port(told)} is dialled as it is")
+    if to is None or to == told:
+        line = map_line(told, ("127.0.0.1", told[1]))
+        check = _greeted(told, f"see that it is up, or name a proxy to it that can be dialled from here: {line}")
+        return check._replace(name="mapping", seen=f"as it is: {check.seen}")
     check = _greeted(to, f"correct what address_map says for {host_port(told)}, and see that its proxy is up")
     return check._replace(name="mapping", seen=f"{host_port(told)} -> {check.seen}")
 

@@ -46,8 +46,8 @@ class Producer:
     """ports.Publisher on nsqd: one message in flight, and no connection before it is needed.
 
     addresses: each is tried once, from the one that worked last; or what returns them, where only nsqlookupd knows. A
-    publish ends within 2 x reply_s, and connect_s +
-    reply_s more for each further address. name: what nsqd's statistics show. Thread-safe.
+    publish waits reply_s for each address until it is its turn, then for each at most twice as long as a connection,
+    its greeting and a reply may take. name: what nsqd's statistics show. Thread-safe.
     """
 
     def __init__(
@@ -95,11 +95,13 @@ class Producer:
 
     def _send(self, command: Callable[[int], bytes]) -> None:
         """Send what `command` makes of the longest delay that nsqd takes, in ms."""
-        if not self._turn.acquire(timeout=self._waits.reply_s):
-            raise _not_taken(f"no turn within {self._waits.reply_s:g} s")
+        addresses = self._find()
+        wait_s = self._waits.reply_s * max(1, len(addresses))  # whose turn it is may have to leave one that hangs
+        if not self._turn.acquire(timeout=wait_s):
+            raise _not_taken(f"no turn within {wait_s:g} s")
         try:
             troubles = []
-            for address in sorted(self._find(), key=lambda each: each != self._last):
+            for address in sorted(addresses, key=lambda each: each != self._last):
                 try:
                     self._ask(address, command)
                 except _Failed as error:

@@ -76,7 +76,7 @@ class Readers:
         self._introduction = introduction
         self._patience = patience
         self._say = say
-        self._wanted: set[HostPort] = set(where.nsqd)
+        self._told: dict[HostPort, set[HostPort]] = {}
         self._followed: dict[HostPort, asyncio.Task[None]] = {}
         self._connections: dict[Connection, None] = {}
         self._states: dict[HostPort, Reading] = {}
@@ -143,7 +143,9 @@ class Readers:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.create_task(self._discover())
+            self._follow_all()
+            for lookupd in self._where.lookupd:
+                self._loop.create_task(self._discover(lookupd))
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(self._wind_up())
@@ -183,27 +185,30 @@ class Readers:
             least = 1 if self._in_flight and not self._ending else 0
             connection.ready(max(least, whole + (number < rest)))
 
-    async def _discover(self) -> None:
-        """Follow what is to be read from, for ever."""
+    @property
+    def _wanted(self) -> set[HostPort]:
+        """What is to be read from: as configured, and as each nsqlookupd told last."""
+        return set(self._where.nsqd).union(*self._told.values())
+
+    async def _discover(self, lookupd: HostPort) -> None:
+        """Follow what one nsqlookupd tells, for ever; one that hangs delays no other."""
         while True:
-            self._follow_all()
-            told = await asyncio.gather(*[self._told_by(each) for each in self._where.lookupd])
-            self._wanted = set(self._where.nsqd).union(*told)
+            self._told[lookupd] = await self._told_by(lookupd)
             self._follow_all()
             await asyncio.sleep(self._where.lookup_every_s * random.uniform(0.8, 1.2))  # noqa: S311  (jitter)
 
     def _follow_all(self) -> None:
         for address in self._wanted - self._followed.keys():
             self._note(address, connected=False, trouble="not connected yet")
-            self._followed[address] = asyncio.create_task(self._follow(address))
+            self._followed[address] = self._loop.create_task(self._follow(address))
 
     async def _told_by(self, lookupd: HostPort) -> set[HostPort]:
-        """Return what is to be dialled of what nsqlookupd tells; while it does not answer, what was before."""
+        """Return what is to be dialled of what nsqlookupd tells; while it does not answer, what it told before."""
         try:
             found = await in_thread(lambda: look_up(lookupd, self._topic))
         except LookupFailed as error:
             self._tell(host_port(lookupd), error.message)
-            return self._wanted
+            return self._told.get(lookupd, set())
         self._tell(host_port(lookupd), "")
         for told in found.nsqds:
             if self._where.dial(told) is None:
