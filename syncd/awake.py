@@ -27,6 +27,7 @@ LIVED_S = 10.0
 """A child that ended sooner was refused; one that lived longer was ended by somebody, and is started again."""
 AGAIN_S = 600.0
 """So long after a refusal a way is tried again: a login session may be there by then."""
+NONE_HERE = "there is neither caffeinate nor systemd-inhibit here"
 END_S = 1.0
 SAID_BYTES = 400
 
@@ -217,7 +218,7 @@ class Awake:
             if now - self._begun < LIVED_S:
                 self._refused[self._child.way] = now + AGAIN_S, said
             self._child = None
-        said = "there is neither caffeinate nor systemd-inhibit here"
+        said = NONE_HERE
         for way in self._find():
             until, why = self._refused.get(way, (now, ""))
             if until <= now:
@@ -234,6 +235,18 @@ class Awake:
         if problem != self._problem:
             self._event("awake.impossible", said=said, next="syncd doctor")
         self._problem = problem
+
+
+def attempt(find: Callable[[], Sequence[Way]] = ways) -> tuple[Way | None, str]:
+    """Hold this machine for a moment; return by which way that can be done, or None and why it cannot."""
+    why = NONE_HERE
+    for way in find():
+        child, said = _started(way)
+        if child is not None:
+            child.end()
+            return way, ""
+        why = f"{way.name}: {said or 'it ended at once'}"
+    return None, why
 
 
 def _started(way: Way) -> tuple[Child | None, str]:

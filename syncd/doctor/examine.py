@@ -15,7 +15,7 @@ from typing import Protocol
 from syncd.config import MirrorSettings, Settings, SourceUrl
 from syncd.core.errors import ConfigError, EntryGone, SyncdError
 from syncd.core.model import RelPath
-from syncd.doctor import clock, host, mac, secrets, services
+from syncd.doctor import awake, clock, host, mac, secrets, services
 from syncd.doctor.checks import (
     Check,
     Group,
@@ -41,7 +41,8 @@ def examine_host(
     settings: Settings | None, error: ConfigError | None, program: str = "syncd", pace: Pace | None = None
 ) -> Group:
     """Look at what does not belong to a mirror. settings None: the configuration does not load; error says why."""
-    group = Group("", "this host", [host.check_versions(), *(mac.check_sleep() if mac.is_mac() else ())])
+    wanted = settings is not None and settings.host.keep_awake
+    group = Group("", "this host", [host.check_versions(), *awake.check_sleep(wanted=wanted)])
     if error is not None:
         group.checks += host.explain(error, program)
     elif settings is not None:

@@ -73,17 +73,17 @@ def _is_refused_folder(check: Check) -> bool:
 # -- sleep
 
 
-def check_sleep() -> list[Check]:
-    """Ask pmset how this Mac sleeps."""
+def check_sleep(*, held: bool = False) -> list[Check]:
+    """Ask pmset how this Mac sleeps. held: it is held awake while work is in hand."""
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(
             ["/usr/bin/pmset", "-g"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PMSET_S, check=False
         )
-        return sleep_of(done.stdout.decode(errors="replace"))
+        return sleep_of(done.stdout.decode(errors="replace"), held=held)
     return []
 
 
-def sleep_of(text: str) -> list[Check]:
+def sleep_of(text: str, *, held: bool = False) -> list[Check]:
     """Judge the output of `pmset -g`: minutes of idleness after which the machine sleeps, 0 for never."""
     found = _SLEEP.search(text)
     if found is None:
@@ -91,7 +91,11 @@ def sleep_of(text: str) -> list[Check]:
     minutes, by = int(found[1]), found[2]
     if not minutes:
         return [ok("sleep", "this Mac does not sleep by itself")]
-    held = f" (at the moment kept awake by {by})" if by else ""
-    seen = f"this Mac sleeps after {minutes} min without use{held}; nothing is mirrored meanwhile, and it catches up"
-    todo = "to work on through the night: keep it on mains, and: caffeinate -s (no admin needed)"
-    return [warn("sleep", seen, f"{todo}, or an admin: sudo pmset -c sleep 0")]
+    now = f" (at the moment kept awake by {by})" if by else ""
+    seen = f"this Mac sleeps after {minutes} min without use{now}"
+    if held:
+        return [ok("sleep", f"{seen}, but not while work is in hand (keep_awake)")]
+    todo = "keep_awake = true in [host] holds it while work is in hand; on mains for good: caffeinate -s"
+    return [
+        warn("sleep", f"{seen}; nothing is mirrored meanwhile, and it catches up", f"{todo} (neither needs an admin)")
+    ]

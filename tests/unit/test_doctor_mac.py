@@ -50,6 +50,14 @@ def test_a_mac_that_sleeps_is_a_warning_with_a_way_that_needs_no_admin(line: str
     assert "caffeinate -s" in check.todo
 
 
+def test_a_mac_that_is_held_while_it_works_may_sleep_otherwise() -> None:
+    (check,) = mac.sleep_of(
+        AWAKE.replace(" sleep                0 (sleep", " sleep                10 (sleep"), held=True
+    )
+    assert check.status is Level.OK
+    assert "not while work is in hand" in check.seen
+
+
 @pytest.mark.parametrize("text", ["", "Usage: pmset <options>", AWAKE.replace(" sleep  ", " asleep ")])
 def test_other_words_of_pmset_tell_nothing(text: str) -> None:
     assert mac.sleep_of(text) == []
