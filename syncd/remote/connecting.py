@@ -10,9 +10,11 @@ import contextlib
 import logging
 import shlex
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import paramiko
 
@@ -185,7 +187,13 @@ def _load_key(remote: RemoteSettings, secret: str) -> paramiko.PKey | None:
         return None
     problem = Secret(path=path).problem()
     if problem:
-        raise HostRefused(f"key_file: {problem}", hint=f"see key_file in [hosts.{remote.name}]")
+        wrong, _, remedy = problem.removeprefix(str(path)).partition("; ")
+        raise HostRefused(
+            f"key_file in [hosts.{remote.name}]: {path}{wrong}",
+            hint=remedy.removeprefix("run: ")
+            if _may_be_a_key(path)
+            else f"name the private key's file there, or make one: ssh-keygen -t ed25519 -f {shlex.quote(str(path))}",
+        )
     try:
         with contextlib.suppress(TypeError):  # a passphrase is needed
             return paramiko.PKey.from_path(path)
@@ -200,6 +208,17 @@ def _load_key(remote: RemoteSettings, secret: str) -> paramiko.PKey | None:
             f"the key file {path} cannot be read (wrong passphrase, or no private key)",
             hint=f"try it: ssh-keygen -yf {shlex.quote(str(path))}; then see [hosts.{remote.name}]",
         ) from error
+
+
+def _may_be_a_key(path: Path) -> bool:
+    """Say whether a file lies there, or it cannot be told."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _log_in(remote: RemoteSettings, transport: paramiko.Transport, key: paramiko.PKey | None, secret: str) -> None:

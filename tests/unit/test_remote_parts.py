@@ -439,6 +439,36 @@ def test_a_key_that_cannot_be_used_says_what_to_do_and_no_secret(tmp_path: Path,
     assert "wr0ng" not in refused.value.message + refused.value.hint
 
 
+def test_a_key_file_that_is_missing_or_unreadable_is_named_with_its_key_and_a_way_on(tmp_path: Path) -> None:
+    missing, folder, empty, open_ = (tmp_path / name for name in ("a; key", "folder", "empty", "open"))
+    folder.mkdir()
+    empty.touch(0o600)
+    open_.write_text("key")
+    open_.chmod(0o644)
+    make = "name the private key's file there, or make one: ssh-keygen -t ed25519 -f "
+    for file, wrong, hint in (
+        (missing, "does not exist", f"{make}'{missing}'"),
+        (folder, "is not a regular file but a folder", f"{make}{folder}"),
+        (empty, "is empty", f"{make}{empty}"),
+        (open_, "is open to others (mode 0644)", f"chmod 600 {open_}"),
+    ):
+        with pytest.raises(HostRefused) as refused:
+            _load_key(remote()._replace(key_file=file), "")
+        assert refused.value.message.startswith(f"key_file in [hosts.one]: {file} {wrong}")
+        assert refused.value.hint == hint
+
+
+def test_a_key_file_that_this_user_may_not_read_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    file.write_text("key")
+    file.chmod(0o600)
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
+    with pytest.raises(HostRefused) as refused:
+        _load_key(remote()._replace(key_file=file), "")
+    assert "cannot be read by this user" in refused.value.message
+    assert refused.value.hint == f"sudo chown {os.geteuid()} {file}"
+
+
 def test_the_line_that_adds_a_host_key_can_be_pasted(tmp_path: Path) -> None:
     key, file = paramiko.RSAKey.generate(1024), tmp_path / "it's known"
     there = remote()._replace(known_hosts_file=file)
