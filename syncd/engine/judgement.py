@@ -41,8 +41,7 @@ class Judgement:
         self._rules = rules
         self._hinted = bool(options.hinted)
         self._partial = not options.whole
-        self._stand_by = report.stand_by is not None
-        self._replaced_before = 0 if self._stand_by else options.replaced_before
+        self._replaced_before = 0 if report.stand_by is not None else options.replaced_before
         self._mirror = mirror
         self._catalogue = catalogue
         self._findings = findings
@@ -171,8 +170,6 @@ class Judgement:
             record = self._catalogue.record(path)
             if record is None:
                 self._acts.fetch(path, fingerprint, Reason.LOST, None)
-            elif self._stand_by:
-                continue  # it has come meanwhile, for somebody who waits for it
             elif verdict.replacements or path in self._approved or _looks_same(record, fingerprint):
                 self._acts.fetch(path, fingerprint, Reason.CHANGED, record)
             else:

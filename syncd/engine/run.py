@@ -132,7 +132,7 @@ class MirrorRun:
         if self._committer is not None:
             self._committer.recover()
         self._look_at_source()
-        if self._committer is not None and self.report.stand_by is None:
+        if self._committer is not None:
             self._catalogue.use_source(self._rules.source_id)
         findings = self._findings = self._catalogue.findings(self.report.run_id)
         scan = self._scan_all(findings)

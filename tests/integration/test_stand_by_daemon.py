@@ -165,11 +165,15 @@ def test_a_refusal_of_the_main_server_is_the_mirrors(bench: Bench) -> None:
 def test_a_prefix_from_one_server_is_never_completed_by_another(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, resumed_at: str
 ) -> None:
-    """Same name, size and time, other bytes: what is held afterwards is one server's file, whole."""
+    """Same name, size and time, other bytes: what is held afterwards is one server's file, whole.
+
+    The main server shows no ids, as over SFTP.
+    """
     monkeypatch.setattr(transfer, "CHECKPOINT_BYTES", 1_000)
     main, stand_by = bench.world.source, bench.world.stand_by
     main.put("big.tif", b"m" * 10_000)
     stand_by.put("big.tif", b"s" * 10_000, main._look(RelPath("big.tif")).mtime_ns)
+    main._root.children["big.tif"].file_id = 0  # type: ignore[union-attr]
     main.chunk_bytes = stand_by.chunk_bytes = 1_000
     first, second = (stand_by, main) if resumed_at == "main" else (main, stand_by)
     main.down = first is stand_by
@@ -185,6 +189,34 @@ def test_a_prefix_from_one_server_is_never_completed_by_another(
     bench.keeping.main_is_there()
     assert bench.run().exit_code == 0
     assert bench.world.mirrored()["big.tif"] == (b"m" if second is main else b"s") * 10_000
+
+
+def test_a_partial_of_the_main_server_outlives_a_run_from_the_stand_by(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "CHECKPOINT_BYTES", 1_000)
+    bench.run()
+    main = bench.world.source
+    main.put("big.tif", b"m" * 10_000)
+    main.chunk_bytes = 1_000
+    main.unavailable_after(5_500)
+    assert bench.run().exit_code == 10
+    main.heal()
+    main.down = True
+    assert bench.run().stand_by is not None
+    assert [partial.path for partial in bench.keeping.facts.partials()] == ["big.tif"]
+    main.down = False
+    bench.keeping.main_is_there()
+    assert bench.run().bytes < 10_000
+    assert bench.world.converged()
+
+
+def test_replacements_by_hints_do_not_halt_a_run_from_the_stand_by(bench: Bench) -> None:
+    bench.run()
+    bench.world.source.down = True
+    report = Report("M", "run")
+    bench.keeping.execute_run(RunOptions(replaced_before=11), report)
+    assert (report.exit_code, report.stand_by is not None) == (0, True)
 
 
 def test_a_newer_version_that_came_meanwhile_is_not_replaced(bench: Bench) -> None:

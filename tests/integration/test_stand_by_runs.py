@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -114,15 +115,17 @@ def test_a_changed_local_file_is_repaired_and_a_touched_one_keeps_its_print(worl
 
 def test_what_left_the_main_server_does_not_come_back_from_a_stand_by_that_lags(world: StandByWorld) -> None:
     world.run()
-    world.source.rename("a", "b")
-    world.source.remove("b/0.jpg")
-    world.run()
-    world.run()
+    for number in range(3):
+        world.source.rename(f"a/{number}.jpg", f"b/{number}.jpg")
+    world.source.remove("a/3.jpg")
+    for _ in range(2):
+        world.run()
     assert world.converged()
     world.source.down = True
+    world.stand_by.put("a/2.jpg", b"changed since", time.time_ns())
     report = world.run()
-    assert report.fetched == 0
-    assert world.converged()
+    assert (report.exit_code, report.fetched) == (0, 1)
+    assert world.mirrored() == world.source.tree() | {"a/2.jpg": b"changed since"}
 
 
 def test_a_new_target_is_filled_from_a_stand_by(world: StandByWorld) -> None:
