@@ -75,7 +75,7 @@ def complaint(parse: Callable[[list[str]], object], words: list[str]) -> str:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             parse(words)
     except SystemExit as stop:
-        return said.getvalue().strip().splitlines()[-1] if stop.code else ""
+        return said.getvalue().strip().partition("error: ")[2] if stop.code else ""
     return ""
 
 
@@ -97,6 +97,8 @@ def _refused(program: str, words: list[str], *, whole: bool) -> str:
     verb, *rest = words
     if verb not in PROGRAMS[program].VERBS:
         return f"there is no verb {verb}"
+    if not rest and not whole:
+        return ""
     parser: argparse.ArgumentParser = PROGRAMS[program].load_verb(verb)[0]
     said = complaint(parser.parse_args, [_filled(word.strip("[]")) for word in rest if word != "..."])
     lacking = "are required" in said or "expected " in said
