@@ -8,17 +8,21 @@ from datetime import datetime
 from typing import Any
 
 from syncd.config import Settings
+from syncd.core.clocks import Apart
 from syncd.core.errors import ConfigError
 from syncd.core.mongo_uri import DATABASE, read
 from worker_glue.doctor.checks import Check, fail, failed, ok, warn
+from worker_glue.doctor.clocks import compared
 from worker_glue.errors import JobsAway, JobsRefused
 
-CLOCK_S = 30.0
 _PROXY = "see whether the proxy and MongoDB are up; else check the address"
 
 
-def checks(settings: Settings) -> Iterator[Check]:
-    """Read the connection string, log in, look at the jobs. A password is tried once; nothing is written."""
+def checks(settings: Settings, clocks: list[Apart]) -> Iterator[Check]:
+    """Read the connection string, log in, look at the jobs. A password is tried once; nothing is written.
+
+    clocks: gets MongoDB's.
+    """
     secret = settings.mongo.uri
     if secret is None:
         todo = "set MONGO_URI, or mongo.uri_file"
@@ -34,10 +38,10 @@ def checks(settings: Settings) -> Iterator[Check]:
     if uri is None or any(trouble.fatal for trouble in troubles):
         return
     yield ok("uri", f"{secret.where}: {uri.shown}")
-    yield from _logged_in(settings, uri.database or DATABASE)
+    yield from _logged_in(settings, uri.database or DATABASE, clocks)
 
 
-def _logged_in(settings: Settings, database: str) -> Iterator[Check]:
+def _logged_in(settings: Settings, database: str, clocks: list[Apart]) -> Iterator[Check]:
     from worker_glue.jobs.link import Link
 
     assert settings.mongo.uri is not None  # noqa: S101  (looked at above)
@@ -51,7 +55,7 @@ def _logged_in(settings: Settings, database: str) -> Iterator[Check]:
             yield warn("login", warning)
         yield _jobs(database, link.call(lambda db: db["bulk_jobs"].find_one({}, {"job_id": 1})))
         before = time.time()
-        yield _clock(link.call(lambda db: db.command("hello")), (before + time.time()) / 2)
+        yield _clock(link.call(lambda db: db.command("hello")), (before + time.time()) / 2, clocks)
     except JobsAway as error:
         yield fail("login", error.message, _PROXY)
     except JobsRefused as error:
@@ -67,12 +71,9 @@ def _jobs(database: str, found: dict[str, Any] | None) -> Check:
     return ok("jobs", f"{database}.bulk_jobs can be read")
 
 
-def _clock(hello: dict[str, Any], now: float) -> Check:
+def _clock(hello: dict[str, Any], now: float, found: list[Apart]) -> Check:
     told = hello.get("localTime")
     if not isinstance(told, datetime):
         return ok("clock", "MongoDB does not tell its time")
-    offset_s = told.timestamp() - now
-    if abs(offset_s) > CLOCK_S:
-        ahead = "behind" if offset_s > 0 else "ahead"
-        return warn("clock", f"this host is {abs(offset_s):.0f} s {ahead} of MongoDB's", "set this host's clock (NTP)")
-    return ok("clock", f"{abs(offset_s):.1f} s from MongoDB's")
+    found.append(Apart("MongoDB's", told.timestamp() - now))
+    return compared(found[-1])
