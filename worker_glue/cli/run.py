@@ -131,7 +131,7 @@ def _supervised(
         Pace(grace_s=args.grace, hung_s=args.hung),
         finished_is_done=args.once_idle is not None,
     )
-    with _served(args.metrics, metrics, supervisor), _Signals(supervisor) as signals:
+    with _held(settings, supervisor), _served(args.metrics, metrics, supervisor), _Signals(supervisor) as signals:
         code = supervisor.run()
     return code or (EXIT_INTERRUPTED if signals.interrupted else 0)
 
@@ -231,6 +231,19 @@ def _served(address: tuple[str, int] | None, metrics: Path, supervisor: Supervis
         yield
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def _held(settings: Settings, supervisor: Supervisor) -> Iterator[None]:
+    """Hold this machine awake while there is work in hand, where the configuration wants it."""
+    if not settings.host.keep_awake:
+        yield
+        return
+    from syncd.log import logger
+    from worker_glue.running.awake import daemon_answers, held, work_of
+
+    with held(logger().info, lambda: work_of(supervisor.staff(), lambda: daemon_answers(settings.host.state_dir))):
+        yield
 
 
 class _Signals:
