@@ -91,7 +91,7 @@ def test_what_network_policies_allow_is_what_the_readme_says(manifests: list[Man
     for name in ("syncd", "worker"):
         rules = one(manifests, "NetworkPolicy", name)["spec"]["egress"]
         ports[name] = {port["port"] for rule in rules for port in rule["ports"]}
-    assert ports == {"syncd": {13445, 4150, 27017}, "worker": {4150, 4161, 27017}}
+    assert ports == {"syncd": {13445, 4150, 27017}, "worker": {4150, 4151, 4161, 27017}}
     nothing = one(manifests, "NetworkPolicy", "nothing")["spec"]
     assert (nothing["podSelector"], set(nothing["policyTypes"])) == ({}, {"Ingress", "Egress"})
     assert "ingress" not in nothing and "egress" not in nothing
