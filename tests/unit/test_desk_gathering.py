@@ -13,7 +13,7 @@ from syncd.core.reasons import Reason
 from syncd.core.resolution import State
 from tests.support.desk_fakes import FakeListing, FakePaths
 from worker_glue.desk.checking import Group, again, of_gathered
-from worker_glue.desk.gathering import gather, locate, queued, refuse_troubles
+from worker_glue.desk.gathering import TWICE_SHOWN, gather, locate, queued, refuse_troubles, refuse_twice
 from worker_glue.desk.listing import DaemonListing, LocalListing, ManifestListing, Together
 
 STATES: dict[str, State | Reason] = {
@@ -52,6 +52,34 @@ def test_words_in_their_order_and_each_file_once() -> None:
     found = gather(["M/hin/x .JPG", "M", "M/eng/a.jpg"], FakePaths(STATES), FakeListing(STATES))
     assert names(found) == ["M/hin/x .JPG", "M/eng/a.jpg", "M/eng/b.PDF", "M/eng/deep/c.tiff"]
     assert [each.path for each in found.left_out] == ["M/hin/bad.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["M/eng/a.jpg", "M/eng/a.jpg"], ["'M/eng/a.jpg': by 'M/eng/a.jpg' and by 'M/eng/a.jpg'"]),
+        (["M/eng/a.jpg", "M/hin", "M/eng/deep", "M/eng"], [
+            "'M/eng/a.jpg': by 'M/eng/a.jpg' and by 'M/eng'",
+            "'M/eng/deep/c.tiff': by 'M/eng/deep' and by 'M/eng'",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_file_that_two_words_name_is_refused_by_its_name(words: list[str], said: list[str]) -> None:
+    found = gather(words, FakePaths(STATES), FakeListing(STATES))
+    with pytest.raises(ConfigError, match="named twice") as refused:
+        refuse_twice(found, "Nothing was submitted.")
+    assert list(refused.value.problems) == said
+    assert "Nothing was submitted" in refused.value.message
+    refuse_twice(gather(["M"], FakePaths(STATES), FakeListing(STATES)), "")
+
+
+def test_of_many_that_are_named_twice_some_are_shown() -> None:
+    states = {f"eng/{number}.jpg": State.READY for number in range(TWICE_SHOWN + 3)}
+    found = gather(["M", "M/eng", "M/eng"], FakePaths(states), FakeListing(states))
+    with pytest.raises(ConfigError, match=f"{TWICE_SHOWN + 3} files") as refused:
+        refuse_twice(found, "")
+    assert len(refused.value.problems) == TWICE_SHOWN + 1
+    assert refused.value.problems[-1] == "and 3 more"
 
 
 def test_a_strangers_file_in_the_mirror_is_no_task() -> None:

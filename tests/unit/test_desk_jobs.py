@@ -71,6 +71,23 @@ def test_nsqd_goes_half_way_and_requeue_brings_the_rest() -> None:
     assert {each["total_files"] for each in again.tasks} == {BATCH + 7}
 
 
+def test_a_path_that_comes_twice_is_refused_before_anything_is_made() -> None:
+    board, press = FakeBoard(), FakePress()
+    with pytest.raises(ConfigError, match="a path comes twice") as refused:
+        launch("job-1", lines_of(["M/a.jpg", "M/b.jpg", "M/a.jpg"], [HINDI] * 3), board, press)
+    assert list(refused.value.problems) == ["'M/a.jpg': tasks 0 and 2"]
+    assert (board.standing("job-1"), list(board.lines("job-1")), press.tasks) == (None, [], [])
+
+
+def test_a_path_that_failed_twice_is_tried_again_once() -> None:
+    board, press = FakeBoard(), FakePress()
+    board.create("old", 3, {})
+    board.recorded["old"] = [failure(0, "M/a.jpg"), failure(1, "M/a.jpg"), failure(2, "M/b.jpg")]
+    made = retry_errors(standing_of("old", board), board, press)
+    assert made is not None
+    assert [(each["file_index"], each["file_path"]) for each in press.tasks] == [(0, "M/a.jpg"), (1, "M/b.jpg")]
+
+
 # --- what is left
 
 

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "file. Files of a folder are those that the server's scan queues (images and PDFs), without ._*; those that "
         "are still on their way are taken too. What cannot be had at all is left out, and said."
         "\n\n"
-        "Nothing is made when a name is wrong, or no file is left.",
+        "Nothing is made when a name is wrong, a file is named twice, or no file is left.",
         [
             "worker-glue submit Bhushanji/eng-typed --languages en",
             "worker-glue submit Bhushanji/hin-typed Bhushanji/hin-written/x.JPG --languages hi,en --dry-run",
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make a job; 0 when all its tasks are published."""
-    from worker_glue.desk.gathering import gather, refuse_troubles
+    from worker_glue.desk.gathering import gather, refuse_troubles, refuse_twice
     from worker_glue.desk.links import opened_listing, opened_paths
     from worker_glue.desk.ports import Wish
     from worker_glue.desk.telling import Telling
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     with Telling() as tell, opened_paths(settings) as paths, opened_listing(settings) as listing:
         gathered = gather(args.what, paths, listing, tell)
     refuse_troubles(gathered, "Nothing was submitted.")
+    refuse_twice(gathered, "Nothing was submitted.")
     job_id = (
         None
         if args.dry_run

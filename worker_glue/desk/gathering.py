@@ -18,6 +18,7 @@ from worker_glue.desk.ports import Listing, Paths, Tell, quiet
 QUEUED = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tiff", ".webp", ".pdf")
 """What the server's folder scan queues, in any case (CONTRACTS section 4)."""
 
+TWICE_SHOWN = 20
 _ELSEWHERE = frozenset({State.MISSING, State.NO_MIRROR})
 _NO_TASK = frozenset({State.REFUSED, State.AMBIGUOUS, State.MISSING, State.NO_MIRROR})
 
@@ -42,12 +43,13 @@ class Trouble(NamedTuple):
 class Gathered(NamedTuple):
     """What the names came to. files: what can be had now or later, in a stable order, each once.
 
-    left_out: what can never be had.
+    left_out: what can never be had. twice: (path, two of the words) of files that more than one word named.
     """
 
     files: Sequence[Chosen]
     left_out: Sequence[Chosen]
     troubles: Sequence[Trouble]
+    twice: Sequence[tuple[str, str, str]] = ()
 
 
 def queued(path: str) -> bool:
@@ -80,6 +82,8 @@ def gather(words: Sequence[str], paths: Paths, listing: Listing, tell: Tell = qu
     files: dict[str, Chosen] = {}
     left_out: dict[str, Chosen] = {}
     troubles: list[Trouble] = []
+    by: dict[str, str] = {}
+    twice: dict[str, tuple[str, str, str]] = {}
     for word in words:
         found = locate(word, paths)
         if is_folder(found):
@@ -98,8 +102,10 @@ def gather(words: Sequence[str], paths: Paths, listing: Listing, tell: Tell = qu
             inside = [Chosen(found.server_path, found)]
         for each in inside:
             kind = left_out if each.found.state in _NO_TASK else files
-            kind.setdefault(each.path, each)
-    return Gathered(tuple(files.values()), tuple(left_out.values()), tuple(troubles))
+            if kind.setdefault(each.path, each) is not each:
+                twice.setdefault(each.path, (each.path, by[each.path], word))
+            by.setdefault(each.path, word)
+    return Gathered(tuple(files.values()), tuple(left_out.values()), tuple(troubles), tuple(twice.values()))
 
 
 def _inside(mirror: str, folder: str, paths: Paths, listing: Listing, tell: Tell) -> list[Chosen]:
@@ -143,6 +149,21 @@ def _why(word: str, found: Resolution) -> str:
 def meaning(found: Resolution) -> str:
     """Return why a path is not ready, for people."""
     return found.state.value if found.reason is None else MEANING[found.reason][0]
+
+
+def refuse_twice(gathered: Gathered, doing: str) -> None:
+    """Raise for files that more than one word named: a job has one entry a path. Raises: ConfigError."""
+    if not gathered.twice:
+        return
+    problems = [f"{path!r}: by {first!r} and by {second!r}" for path, first, second in gathered.twice[:TWICE_SHOWN]]
+    if len(gathered.twice) > TWICE_SHOWN:
+        problems.append(f"and {len(gathered.twice) - TWICE_SHOWN} more")
+    count = "a file is" if len(gathered.twice) == 1 else f"{len(gathered.twice)} files are"
+    raise ConfigError(
+        f"{count} named twice, and a job has one entry a file. {doing}",
+        problems=problems,
+        hint="name each file or folder once, and none that lies in another",
+    )
 
 
 def refuse_troubles(gathered: Gathered, doing: str) -> None:

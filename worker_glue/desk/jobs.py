@@ -97,7 +97,7 @@ def requeue_from(
 
 
 def retry_errors(standing: Standing, board: Board, press: Press, tell: Tell = quiet) -> Published | None:
-    """Make a new job of the paths that failed in this one; None when none did.
+    """Make a new job of the paths that failed in this one, each once; None when none did.
 
     Each is asked for as before; where that is not known, as the job's results were.
     """
@@ -110,8 +110,10 @@ def retry_errors(standing: Standing, board: Board, press: Press, tell: Tell = qu
         return None
     asked = {line.file_index: line.wish for line in board.lines(standing.job_id)}
     usual = next((entry.wish for entry in entries if entry.wish is not None), Wish())
-    wishes = [_wish(entry, asked, usual) for entry in failed]
-    lines = lines_of([entry.file_path for entry in failed], wishes)
+    wishes: dict[str, Wish] = {}
+    for entry in failed:
+        wishes.setdefault(entry.file_path, _wish(entry, asked, usual))
+    lines = lines_of(list(wishes), list(wishes.values()))
     return launch(new_job_id(), lines, board, press, tell, {"retry_of": standing.job_id})
 
 

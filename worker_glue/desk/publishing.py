@@ -15,6 +15,9 @@ BATCH, BATCH_BYTES = 500, 1 << 20
 """Tasks, and bytes, that go to nsqd at once: far below its limit of 5 MiB."""
 
 
+SAME_SHOWN = 20
+
+
 class Stopped(PublishFailed):
     """nsqd took only a part of a job's tasks. published: how many it said OK to; it may have taken a batch more."""
 
@@ -54,16 +57,29 @@ def launch(
     First the list of tasks, then the job with all of them counted as published, then the tasks: so no task comes to a
     worker before its job is there, the job is not complete before all its tasks are, and what is lost on the way can be
     found out.
-    Raises: ConfigError when there is a job of this id; Stopped.
+    Raises: ConfigError when there is a job of this id, or a path comes twice; Stopped.
     """
     if not job_id.isprintable() or not 0 < len(job_id) <= JOB_ID_MAX:
         raise ConfigError(f"a job's id has 1 to {JOB_ID_MAX} characters, all printable", hint="leave --job away")
+    _refuse_same(lines)
     if board.standing(job_id) is not None:
         raise ConfigError(f"there is a job {job_id} already", hint=f"worker-glue job {job_id}")
     board.keep_lines(job_id, lines)
     board.create(job_id, len(lines), extra or {})
     publish(job_id, lines, len(lines), press, tell)
     return Published(job_id, len(lines))
+
+
+def _refuse_same(lines: Sequence[Line]) -> None:
+    """Refuse a path that comes twice: both tasks would share one entry, and the job would never be complete."""
+    numbers: dict[str, int] = {}
+    same = [line for line in lines if numbers.setdefault(line.file_path, line.file_index) != line.file_index]
+    if same:
+        problems = [
+            f"{line.file_path!r}: tasks {numbers[line.file_path]} and {line.file_index}" for line in same[:SAME_SHOWN]
+        ]
+        count = "a path comes" if len(same) == 1 else f"{len(same)} paths come"
+        raise ConfigError(f"{count} twice in one job, which has one entry a path", problems=problems)
 
 
 def publish(job_id: str, lines: Sequence[Line], total: int, press: Press, tell: Tell = quiet) -> int:
