@@ -1,8 +1,9 @@
 """A mirror with several servers: which one is asked, and what a look at a stand-by may do. Pure.
 
 The rules are these (RULES section 1, last bullet; docs/design/decisions.md says why):
-- the main server first, then the stand-bys in their order; only one that is *unavailable* is passed over: a refused
-  login, a vanished root, an empty or foreign share stop the run wherever they are found, since a person has to look;
+- the main server first, then the stand-bys in their order; only one that is *unavailable* is passed over (its root not
+  being there included). A refused login, an empty or a foreign share, a missing marker stop the run wherever they are
+  found, since a person has to look;
 - one server a run: what two servers say is never mixed;
 - from a stand-by only what is missing here is fetched. Nothing that is held is replaced, renamed or retired, whatever
   it lists; what it does not list is no sighting of anything;
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from syncd.core.errors import SourceUnavailable, SourceVanished, SyncdError
+from syncd.core.errors import SourceUnavailable, SyncdError
 from syncd.core.model import Entry, Fingerprint, Kind, LocalEntry, Record, Unheld
 from syncd.core.named import NamedTuple
 from syncd.core.planner import DirectoryPlan, Sorted
@@ -44,8 +45,8 @@ class Unavailable(NamedTuple):
 
 
 def moves_on(error: SyncdError) -> bool:
-    """Say whether the next server may be tried after this error: the server cannot be asked at all."""
-    return isinstance(error, SourceUnavailable) and not isinstance(error, SourceVanished)
+    """Say whether the next server may be tried after this error: this one cannot be asked, or has no such share."""
+    return isinstance(error, SourceUnavailable)
 
 
 def in_order(down_until: Sequence[float], now: float) -> list[int]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from syncd.core.errors import SourceAuthFailed, SourceUnavailable, SourceVanished, StandByRefused, SyncdError
+from syncd.core.errors import SourceAuthFailed, SourceUnavailable, StandByRefused, SyncdError
 from syncd.core.model import Fingerprint, Listing, RelPath, Wanted
 from syncd.core.named import NamedTuple
 from syncd.core.stand_by import DOWN_FOR_S, StandBy, Unavailable, in_order, moves_on, none_available, said
@@ -119,11 +119,14 @@ class FailoverSource:
             try:
                 return self._take(server)
             except SyncdError as error:
-                if self._closed or (server is self._servers[0] and not moves_on(error)):
+                if self._closed:
                     raise
-                if not moves_on(error):
-                    raise self._at_stand_by(server, error) from error
-                tried.append(self._standing.note_down(server, error))
+                if moves_on(error):
+                    tried.append(self._standing.note_down(server, error))
+                elif server is not self._servers[0] and isinstance(error, SourceAuthFailed):
+                    raise self._refused(server, error) from error
+                else:
+                    raise
         raise none_available(tried)
 
     def scan(self, pending: list[RelPath]) -> Iterator[Listing]:
@@ -183,14 +186,11 @@ class FailoverSource:
         self._standing.note_up(server, self._stand_by)
         return info._replace(stand_by=self._stand_by)
 
-    def _at_stand_by(self, server: Server, error: SyncdError) -> SyncdError:
-        """Say of the error that ends the search at a stand-by how it came to be asked."""
+    def _refused(self, server: Server, error: SourceAuthFailed) -> StandByRefused:
+        """Say of a login that a stand-by refused how it came to be asked; it does not concern the main server."""
+        self._standing.refusals.note(error)
         wrong = self._standing.wrong_with(self._servers[: self._servers.index(server)])
-        message = f"{error.message} (a stand-by, asked since {wrong})"
-        if isinstance(error, SourceAuthFailed):
-            self._standing.refusals.note(error)
-            return StandByRefused(message, hint=error.hint)
-        return SourceVanished(message, hint=error.hint) if isinstance(error, SourceVanished) else error
+        return StandByRefused(f"{error.message} (a stand-by, asked since {wrong})", hint=error.hint)
 
     def _source(self) -> Source:
         if self._chosen is None:
@@ -208,7 +208,7 @@ class FailoverSource:
             raise
 
     def _lost(self, error: SourceUnavailable) -> None:
-        if self._chosen is not None and not self._closed and moves_on(error):
+        if self._chosen is not None and not self._closed:
             self._standing.note_down(self._chosen[0], error)
 
 

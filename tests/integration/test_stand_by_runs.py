@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.run_once import _print_summary
+from syncd.core.errors import SourceUnavailable
+from syncd.core.model import RelPath
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
 from syncd.sources.memory import Fault, MemorySource
@@ -193,6 +195,18 @@ def test_servers_are_tried_in_their_order_and_all_are_named(tmp_path: Path) -> N
         assert url in report.error.message
 
 
+def test_a_main_server_whose_root_is_not_there_is_failed_over_and_an_empty_one_is_not(world: StandByWorld) -> None:
+    world.run()
+    kept = world.source.copy()
+    world.source.remove("")
+    report = world.run()
+    assert (report.exit_code, report.stand_by is not None) == (0, True)
+    world.source = MemorySource()
+    assert world.run().exit_code == 13
+    world.source = kept
+    assert world.run().unchanged == 20
+
+
 def test_a_refused_login_is_not_failed_over(world: StandByWorld) -> None:
     world.source.refuse_login = True
     report = world.run()
@@ -295,3 +309,16 @@ def test_the_log_tells_of_a_change_once(world: StandByWorld, monkeypatch: pytest
     assert len(logged) == 2
     assert "is down" in logged[0]
     assert logged[1] == "main again"
+
+
+def test_bytes_are_compared_with_the_main_server_only(world: StandByWorld) -> None:
+    world.run()
+    mtime_ns = world.source._look(RelPath("a/1.jpg")).mtime_ns
+    world.stand_by.put("a/1.jpg", b"same 1", mtime_ns)
+    world.source.down = True
+    with pytest.raises(SourceUnavailable, match="is down"):
+        world.app().verify(against_source=True)
+    assert world.stand_by.calls["check"] == 0
+    world.source.down = False
+    (result,) = world.app().verify(against_source=True)
+    assert (result.source_checked, result.damaged) == (20, 0)

@@ -36,7 +36,7 @@ NOW = 1_000
     ("error", "expected"),
     [
         (SourceUnavailable("no route"), True),
-        (SourceVanished("no folder"), False),
+        (SourceVanished("no folder"), True),
         (SourceAuthFailed("refused"), False),
         (StandByRefused("refused"), False),
         (SourceEmpty("empty"), False),
