@@ -16,7 +16,6 @@ from syncd import awake
 from syncd.awake import AGAIN_S, LIVED_S, Awake, Way, ways
 from syncd.core.wakefulness import Wakefulness, Work
 from tests.support.inhibitors import Inhibitors, until
-from tests.support.require import require
 
 RUN = Work(("a run of M",))
 IDLE = Work()
@@ -191,22 +190,6 @@ def test_a_secret_in_our_environment_is_not_in_the_childs(
     programs.until_living(1)
     ((pid, _),) = programs.started()
     assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
-
-
-def test_the_real_systemd_inhibit_holds_and_lets_go() -> None:
-    program = require("systemd-inhibit", "systemd")
-    listed = subprocess.run([program, "--list", "--no-legend"], capture_output=True, timeout=20, check=False)
-    if listed.returncode != 0:
-        pytest.skip(f"there is no logind here: {listed.stderr.decode().strip()}")
-    held = Held(lambda: ways("linux"))
-
-    def ours() -> bool:
-        return b"syncd" in subprocess.run([program, "--list"], capture_output=True, timeout=20, check=True).stdout
-
-    assert held.look(RUN), held.awake.holding.problem
-    until(ours, "logind lists it")
-    held.awake.close()
-    until(lambda: not ours(), "logind lists it no more")
 
 
 def test_the_real_systemd_inhibit_without_logind_is_a_problem_that_is_said() -> None:
