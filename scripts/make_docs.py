@@ -64,7 +64,8 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   in the file's folder or one above it; the nearest that names the file decides) gives this digest, the size is the
   share's, and the `SHA256SUMS` is not older than the file. In any other case, where the `SHA256SUMS` has more than
   16 MiB or 100,000 lines, and for a file that somebody waits for, the share's bytes are read and compared. Edits that
-  restore a time are found as ever, by `verify --source` and `verify_days`.
+  restore a time are found as ever, by `verify --source` and `verify_days`. A run that needs them has one connection
+  more.
 - `fallback_sources`: the main server is asked first, then the stand-bys in their order; only one that cannot be reached
   is passed over, and a run asks one server only. From a stand-by just what is missing here is fetched: nothing that is
   held is replaced, renamed or retired. `syncd status` says which is in use, and why. Each URL has its own user;
