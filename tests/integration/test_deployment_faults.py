@@ -19,6 +19,9 @@ from syncd.client.address import SOCKET
 from syncd.store.state import StateDirectory
 from tests.support.require import require
 from tests.support.smbd import free_port
+from worker_glue.doctor import ocr
+from worker_glue.doctor.checks import Level
+from worker_glue.running.settings import load
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deploy" / "images"
@@ -32,12 +35,15 @@ UNSET = ("NSQ", "MONGO", "SYNCD_", "WORKER_", "TESSDATA")
 Mend = Callable[[], object]
 
 
-def of_image(image: str, what: str) -> list[str]:
-    """Return the words of CMD or HEALTHCHECK in a Dockerfile, as they run here."""
-    text = (IMAGES / f"{image}.Dockerfile").read_text()
-    found = re.search(rf"^{what}\b.*?(\[.*\])$", text, re.MULTILINE)
-    assert found is not None
-    first, *rest = json.loads(found[1])
+RUN = {"syncd": ("syncd", "run"), "worker": ("worker-glue", "run")}
+HEALTH = {"syncd": ("syncd.client.health",), "worker": ("worker-glue", "--live")}
+
+
+def of_image(words: Sequence[str]) -> list[str]:
+    """Return the one CMD of our Dockerfiles (a HEALTHCHECK's too) that has all these words, as it runs here."""
+    texts = [path.read_text() for path in IMAGES.glob("*.Dockerfile")]
+    commands = [json.loads(found) for text in texts for found in re.findall(r"\bCMD (\[.*\])$", text, re.MULTILINE)]
+    first, *rest = next(each for each in commands if set(words) <= set(each))
     return [sys.executable, "-m", MODULES[first], *rest] if first in MODULES else [sys.executable, *rest]
 
 
@@ -51,7 +57,7 @@ class Container:
         own = {"SYNCD_CONFIG": str(folder / "config.toml"), "SYNCD_API": f"unix://{folder / 'state' / SOCKET}"}
         self._env = {**kept, **own, "PYTHONPATH": str(ROOT)}
         with self._log.open("wb") as out:
-            self.process = subprocess.Popen([*of_image(image, "CMD"), *more], env=self._env, stdout=out, stderr=out)
+            self.process = subprocess.Popen([*of_image(RUN[image]), *more], env=self._env, stdout=out, stderr=out)
 
     @property
     def log(self) -> str:
@@ -70,7 +76,7 @@ class Container:
 
     def health(self) -> subprocess.Popen[str]:
         """Begin the health check."""
-        argv = of_image(self._image, "HEALTHCHECK")
+        argv = of_image(HEALTH[self._image])
         return subprocess.Popen(argv, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def cpu_s(self) -> float:
@@ -214,7 +220,7 @@ def test_a_worker_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
     tables = {
         "nsqd": "",
         "secret": '[mongo]\nuri_file = "uri"\n',
-        "engine": f'[worker.engine.tesseract]\nprogram = "{tmp_path}/engine/ocr"\n',
+        "engine": f'[worker.engine.tesseract]\nprogram = "{tmp_path}/engine/ocr"\ntessdata = "{tmp_path}/engine/eng"\n',
         "state": "",
         "port": "",
     }
@@ -227,6 +233,7 @@ def test_a_worker_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
             "[host]\nstate_dir = 'state'\n" + table + (nsq if name != "nsqd" else "")
         )
     (folders["state"] / "state").write_text("in the way")
+    english_alone(tesseract, folders["engine"] / "eng")
     metrics = {"port": ["--metrics", f"127.0.0.1:{port}"]}
     with listener(port) as freed, running("worker", folders, metrics) as containers:
         wait_mend_go_on(
@@ -247,3 +254,33 @@ def test_a_worker_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
             },
             "worker.up",
         )
+        (line,) = [each for each in containers["engine"].log.splitlines() if "ocr.language_missing" in each]
+    assert "tesseract cannot read Hindi (hi)" in line
+    assert "apt-get install tesseract-ocr-hin" in line
+    assert "hin.traineddata" in line
+
+
+def english_alone(tesseract: Path, folder: Path) -> None:
+    """Make a folder of languages as an image has it that was built without the others."""
+    said = subprocess.run([tesseract, "--list-langs"], capture_output=True, text=True, check=True, timeout=60)
+    known = re.search('"(.*)"', said.stdout)
+    assert known is not None
+    folder.mkdir()
+    (folder / "eng.traineddata").symlink_to(Path(known[1]) / "eng.traineddata")
+
+
+def test_doctor_says_which_language_is_missing_and_how_it_comes(tmp_path: Path) -> None:
+    english_alone(Path(require("tesseract", "tesseract-ocr")), tmp_path / "english")
+    (check,) = [
+        each
+        for each in ocr.checks(
+            load(None, {"HOME": str(tmp_path)}).worker._replace(
+                engines={"tesseract": {"tessdata": str(tmp_path / "english")}}
+            )
+        )
+        if each.name == "languages"
+    ]
+    assert check.status is Level.WARN
+    assert check.seen.startswith("tesseract cannot read Hindi (hi): tasks in it end as errors; there is no hin.trained")
+    for words in ("apt-get install tesseract-ocr-hin", "--build-arg LANGUAGES=", "/hin.traineddata", "TESSDATA_PREFIX"):
+        assert words in check.todo

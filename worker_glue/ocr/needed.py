@@ -37,7 +37,7 @@ def lack_of(engine: str, languages: Sequence[str]) -> Lack | None:
     files = ", ".join(f"{_FILES}/{name}.traineddata" for name in names)
     return Lack(
         f"{seen}; there is no {' and no '.join(f'{name}.traineddata' for name in names)}",
-        f'in an image: apt-get install {packages} (worker.Dockerfile: --build-arg LANGUAGES="{packages}"); without '
+        f'in an image: apt-get install {packages} (ours: --build-arg LANGUAGES="{packages}"); without '
         f"root: put {files} into a folder beside the other languages' files, and name it in TESSDATA_PREFIX, or as "
         "tessdata in [worker.engine.tesseract]",
     )
