@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from syncd.core.errors import SourceUnavailable, SyncdError
+from syncd.core.errors import SourceUnavailable, SourceVanished, SyncdError
 from syncd.core.model import Entry, Fingerprint, Kind, LocalEntry, Record, Unheld
 from syncd.core.named import NamedTuple
 from syncd.core.planner import DirectoryPlan, Sorted
@@ -37,11 +37,12 @@ class StandBy(NamedTuple):
 
 
 class Unavailable(NamedTuple):
-    """A server that could not be asked, and what it was."""
+    """A server that could not be asked, and what it was. vanished: it answers, but the root is not there."""
 
     server: str
     message: str
     hint: str = ""
+    vanished: bool = False
 
 
 def moves_on(error: SyncdError) -> bool:
@@ -63,7 +64,8 @@ def said(tried: Sequence[Unavailable]) -> str:
 def none_available(tried: Sequence[Unavailable]) -> SourceUnavailable:
     """Return the error that ends a run for which no server is left."""
     hint = next((each.hint for each in tried if each.hint), "syncd doctor")
-    return SourceUnavailable(f"none of {len(tried)} servers can be asked: {said(tried)}", hint=hint)
+    kind = SourceVanished if all(each.vanished for each in tried) else SourceUnavailable
+    return kind(f"none of {len(tried)} servers can be asked: {said(tried)}", hint=hint)
 
 
 class StandByPlan(DirectoryPlan):

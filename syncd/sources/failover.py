@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Protocol, TypeVar
 
-from syncd.core.errors import SourceAuthFailed, SourceUnavailable, StandByRefused, SyncdError
+from syncd.core.errors import SourceAuthFailed, SourceUnavailable, SourceVanished, StandByRefused, SyncdError
 from syncd.core.model import Fingerprint, Listing, RelPath, Wanted
 from syncd.core.named import NamedTuple
 from syncd.core.stand_by import DOWN_FOR_S, StandBy, Unavailable, in_order, moves_on, none_available, said
-from syncd.ports import FetchQueue, Outcome, Pace, Sink, Source, SourceInfo
+from syncd.ports import Fetched, FetchQueue, Outcome, Pace, Sink, Source, SourceInfo
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class Standing:
 
     def note_down(self, server: Server, error: SyncdError) -> Unavailable:
         """A server could not be asked: for a while it comes after all others."""
-        found = Unavailable(server.name, error.message, error.hint)
+        found = Unavailable(server.name, error.message, error.hint, isinstance(error, SourceVanished))
         with self._lock:
             self._down[server.id] = self._clock() + DOWN_FOR_S, found
         return found
@@ -107,6 +108,7 @@ class FailoverSource:
         self._lock = threading.Lock()
         self._chosen: tuple[Server, Source] | None = None
         self._stand_by: StandBy | None = None
+        self._refusal: SourceAuthFailed | None = None
         self._pace: Pace | None = None
         self._closed = False
 
@@ -114,29 +116,28 @@ class FailoverSource:
         """See ports.Source. Raises SourceUnavailable, which names them all, when none of the servers can be asked."""
         if self._chosen is not None:
             return self._chosen[1].check()._replace(stand_by=self._stand_by)
+        if self._refusal is not None:
+            raise self._refusal  # a password is tried once
         tried = []
         for server in self._standing.in_order(self._servers):
             try:
                 return self._take(server)
             except SyncdError as error:
-                if self._closed:
+                if isinstance(error, SourceAuthFailed):
+                    self._refusal = self._refused(server, error)
+                    raise self._refusal from error
+                if self._closed or not moves_on(error):
                     raise
-                if moves_on(error):
-                    tried.append(self._standing.note_down(server, error))
-                elif server is not self._servers[0] and isinstance(error, SourceAuthFailed):
-                    raise self._refused(server, error) from error
-                else:
-                    raise
+                tried.append(self._standing.note_down(server, error))
         raise none_available(tried)
 
     def scan(self, pending: list[RelPath]) -> Iterator[Listing]:
         """See ports.Source."""
-        listings = self._watched(self._source().scan(pending))
-        return listings if self._stand_by is None else map(_without_ids, listings)
+        return self._watched(self._source().scan(pending), _without_ids)
 
     def fetch(self, queue: FetchQueue, sink: Callable[[Wanted], Sink]) -> Iterator[Outcome]:
         """See ports.Source."""
-        return self._watched(self._source().fetch(queue, sink))
+        return self._watched(self._source().fetch(queue, sink), _outcome_without_ids)
 
     def read(self, path: RelPath) -> Fingerprint:
         """See ports.Source."""
@@ -186,10 +187,13 @@ class FailoverSource:
         self._standing.note_up(server, self._stand_by)
         return info._replace(stand_by=self._stand_by)
 
-    def _refused(self, server: Server, error: SourceAuthFailed) -> StandByRefused:
+    def _refused(self, server: Server, error: SourceAuthFailed) -> SourceAuthFailed:
         """Say of a login that a stand-by refused how it came to be asked; it does not concern the main server."""
+        number = self._servers.index(server)
+        if not number:
+            return SourceAuthFailed(error.message, hint=error.hint)
         self._standing.refusals.note(error)
-        wrong = self._standing.wrong_with(self._servers[: self._servers.index(server)])
+        wrong = self._standing.wrong_with(self._servers[:number])
         return StandByRefused(f"{error.message} (a stand-by, asked since {wrong})", hint=error.hint)
 
     def _source(self) -> Source:
@@ -199,19 +203,35 @@ class FailoverSource:
             raise SourceUnavailable("the source was closed")
         return self._chosen[1]
 
-    def _watched(self, items: Iterator[T]) -> Iterator[T]:
+    def _watched(self, items: Iterator[T], without_ids: Callable[[T], T]) -> Iterator[T]:
         """Pass on what comes; a server that is lost meanwhile comes after the others next time."""
-        try:
-            yield from items
-        except SourceUnavailable as error:
-            self._lost(error)
-            raise
+        with closing(_of(items)) as given:
+            try:
+                if self._stand_by is None:
+                    yield from given
+                else:
+                    for item in given:
+                        yield without_ids(item)
+            except SourceUnavailable as error:
+                self._lost(error)
+                raise
 
     def _lost(self, error: SourceUnavailable) -> None:
         if self._chosen is not None and not self._closed:
             self._standing.note_down(self._chosen[0], error)
 
 
+def _of(items: Iterator[T]) -> Generator[T]:
+    """Make an iterator one that can be closed, and with it what it goes over."""
+    yield from items
+
+
 def _without_ids(listing: Listing) -> Listing:
     entries = [entry._replace(ctime_ns=0, file_id=0) for entry in listing.entries]
     return listing._replace(entries=entries)
+
+
+def _outcome_without_ids(outcome: Outcome) -> Outcome:
+    if isinstance(outcome, Fetched):
+        return outcome._replace(after=outcome.after._replace(ctime_ns=0, file_id=0))
+    return outcome

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from syncd.ports import Source
+from syncd.sources.failover import FailoverSource, Server, Standing
 from syncd.sources.local import LocalSource
 from syncd.sources.memory import Fault, MemorySource
 from tests.support.smbd import SmbServer
@@ -161,6 +162,29 @@ class MemoryBackend(Backend):
     def hash(self) -> str:
         tree = sorted((path, content, self.tree.fingerprint(path)) for path, content in self.tree.tree().items())
         return hashlib.sha256(repr(tree).encode()).hexdigest()
+
+
+class StandByBackend(MemoryBackend):
+    """The tree is a stand-by's, asked because the main server is down."""
+
+    has_ids = False
+
+    def _make(self) -> Source:
+        return self._over(super()._make())
+
+    def _make_without_root(self) -> Source:
+        return self._over(super()._make_without_root(), super()._make_without_root())
+
+    def _make_with_wrong_secret(self) -> Source:
+        return self._over(super()._make_with_wrong_secret())
+
+    @staticmethod
+    def _over(stand_by: Source, main: Source | None = None) -> Source:
+        down = MemorySource()
+        down.down = True
+        first = main or down
+        servers = [Server("main", "main", lambda: first), Server("stand-by", "stand-by", lambda: stand_by)]
+        return FailoverSource(servers, Standing())
 
 
 class DiskBackend(Backend):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.backends import Backend, LocalBackend, MemoryBackend, SftpBackend, SmbBackend
+from tests.conformance.backends import Backend, LocalBackend, MemoryBackend, SftpBackend, SmbBackend, StandByBackend
 from tests.support.smbd import SmbServer, start_smbd
 from tests.support.sshd import SshServer, start_sshd
 
@@ -43,7 +43,7 @@ def smbd(base: Path) -> Iterator[SmbServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "local", "sftp", "smb"])
+@pytest.fixture(params=["memory", "stand-by", "local", "sftp", "smb"])
 def backend(request: pytest.FixtureRequest, base: Path) -> Iterator[Backend]:
     made = _make(request, base, f"tree-{next(_numbers)}")
     yield made
@@ -52,6 +52,8 @@ def backend(request: pytest.FixtureRequest, base: Path) -> Iterator[Backend]:
 
 def _make(request: pytest.FixtureRequest, base: Path, name: str) -> Backend:
     match request.param:
+        case "stand-by":
+            return StandByBackend()
         case "memory":
             return MemoryBackend()
         case "local":
