@@ -7,11 +7,9 @@ or password that is configured: no agent, no look for other keys. Every wait has
 from __future__ import annotations
 
 import contextlib
-import logging
 import shlex
 import socket
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +19,7 @@ import paramiko
 from syncd.config import RemoteSettings, Secret
 from syncd.core.errors import ConfigError
 from syncd.remote.errors import HostRefused, HostUnreachable, RemoteError
-
-# What goes wrong is raised; paramiko's own log would repeat it, with tracebacks, on stderr.
-logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
+from syncd.sources.sftp.ssh import HostKeyRefused, Peer, ask_for, ended_by, left_s
 
 CONNECT_S = 8.0
 SETUP_S = 20.0
@@ -40,17 +36,18 @@ def connect(remote: RemoteSettings, deadline: float) -> paramiko.Transport:
     with translated(remote):
         secret = _revealed(remote)
         key = _load_key(remote, secret)
-        end = _dial(remote, deadline)
+        peer = _peer(remote)
+        end = peer.dial(deadline, CONNECT_S, _notice_loss)
         transport = paramiko.Transport(end)
         transport.daemon = True
         transport.banner_timeout = transport.auth_timeout = CONNECT_S
         transport.handshake_timeout = CONNECT_S * 2
         try:
             with ended_by(deadline, transport):
-                known = _known_keys(remote)
-                _ask_for(transport, known)
+                known = peer.known_keys()
+                ask_for(transport, known)
                 transport.start_client(timeout=left_s(deadline))
-                _require_known(remote, known, transport.get_remote_server_key())
+                peer.require_known(known, transport.get_remote_server_key())
                 _log_in(remote, transport, key, secret)
             transport.set_keepalive(KEEPALIVE_S)
         except BaseException:
@@ -60,52 +57,12 @@ def connect(remote: RemoteSettings, deadline: float) -> paramiko.Transport:
         return transport
 
 
-def left_s(deadline: float) -> float:
-    """Return the seconds until a deadline, never quite none."""
-    return max(0.1, deadline - time.monotonic())
-
-
-@contextlib.contextmanager
-def ended_by(deadline: float, transport: paramiko.Transport) -> Iterator[None]:
-    """Close the connection at the deadline, as some of paramiko's waits know no time-out. Raises: TimeoutError then."""
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        transport.close()
-
-    timer = threading.Timer(left_s(deadline), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        if late.is_set():
-            raise TimeoutError("it took too long, and was given up") from error
-        raise
-    finally:
-        timer.cancel()
-
-
 # --- the way there ---------------------------------------------------------------------------------------------------
 
 
-def _dial(remote: RemoteSettings, deadline: float) -> socket.socket:
-    """Connect to the first of the host's addresses that answers."""
-    last: OSError | None = None
+def _peer(remote: RemoteSettings) -> Peer:
     host, port = remote.address
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        end = socket.socket(family, kind, protocol)
-        try:
-            end.settimeout(min(CONNECT_S, left_s(deadline)))
-            end.connect(address)
-            _notice_loss(end)
-        except OSError as error:
-            end.close()
-            last = error
-        else:
-            return end
-    raise last if last is not None else OSError("the host has no address")
+    return Peer(host, port, str(remote.address), remote.known_hosts_file)
 
 
 def _notice_loss(end: socket.socket) -> None:
@@ -117,57 +74,6 @@ def _notice_loss(end: socket.socket) -> None:
                 end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # sent, and not acknowledged
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_S * 1000)
-
-
-# --- the host's key --------------------------------------------------------------------------------------------------
-
-
-def _known_as(remote: RemoteSettings) -> str:
-    """Return the host as known_hosts files spell it."""
-    host, port = remote.address
-    return host if port == 22 else f"[{host}]:{port}"
-
-
-def _known_keys(remote: RemoteSettings) -> dict[str, paramiko.PKey]:
-    """Return the host's keys on file, by type; none when there is no file."""
-    try:
-        found = paramiko.HostKeys(str(remote.known_hosts_file)).lookup(_known_as(remote))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, paramiko.SSHException) as error:
-        raise HostRefused(
-            f"the known_hosts file {remote.known_hosts_file} cannot be read: {error}",
-            hint=f"see known_hosts_file in [hosts.{remote.name}]",
-        ) from error
-    return {} if found is None else {kind: key for kind in found if (key := found[kind]) is not None}
-
-
-def _ask_for(transport: paramiko.Transport, known: dict[str, paramiko.PKey]) -> None:
-    """Ask for a key of a type that is on file, or another key of the same host would look like a change."""
-    options = transport.get_security_options()
-    types = [each for kind in known for each in (("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,))]
-    types = [each for each in types if each in options.key_types]
-    if types:
-        options.key_types = types
-
-
-def _require_known(remote: RemoteSettings, known: dict[str, paramiko.PKey], key: paramiko.PKey) -> None:
-    on_file = known.get(key.get_name())
-    if on_file is not None and on_file.asbytes() == key.asbytes():
-        return
-    name, file = _known_as(remote), shlex.quote(str(remote.known_hosts_file))
-    add = f"echo '{name} {key.get_name()} {key.get_base64()}' >> {file}"
-    shown = f"{key.get_name()} {key.fingerprint}"
-    if known:
-        raise HostRefused(
-            f"the host key of {remote.address} has changed: it is now {shown}; another host may be posing as it",
-            hint=f"if it was set up anew, compare the fingerprint there, then: ssh-keygen -R '{name}' -f {file} && "
-            f"{add}",
-        )
-    raise HostRefused(
-        f"the host key of {remote.address} is not in {file}: {shown}",
-        hint=f"compare the fingerprint with the host's (there: ssh-keygen -lf its host key), then: {add}",
-    )
 
 
 # --- the login -------------------------------------------------------------------------------------------------------
@@ -266,6 +172,9 @@ def translated(remote: RemoteSettings) -> Iterator[None]:
         yield
     except RemoteError:
         raise
+    except HostKeyRefused as error:
+        hint = error.hint or f"see known_hosts_file in [hosts.{remote.name}]"
+        raise HostRefused(error.message, hint=hint) from error
     except Exception as error:
         for kind, ours, meaning, hint in _TABLE:
             if isinstance(error, kind):

@@ -13,8 +13,9 @@ import paramiko
 from syncd.config import RemoteSettings
 from syncd.remote.answers import Ran
 from syncd.remote.commands import MARK
-from syncd.remote.connecting import SETUP_S, connect, ended_by, left_s, translated
+from syncd.remote.connecting import SETUP_S, connect, translated
 from syncd.remote.errors import RemoteError
+from syncd.sources.sftp.ssh import ended_by, left_s
 
 OUT_BYTES = 16 << 20
 ERR_BYTES = 64 << 10

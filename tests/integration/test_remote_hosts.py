@@ -70,5 +70,5 @@ def test_hosts_that_are_not_well_stop_no_other(desk: Desk, far: SshServer, tmp_p
     }
     assert "has changed" in told["changed"]["error"]["message"]
     assert "ssh-keygen -R" in told["changed"]["error"]["hint"]
-    assert "is not in" in told["unknown"]["error"]["message"]
+    assert "is not known" in told["unknown"]["error"]["message"]
     assert "Tried once" in told["refused"]["error"]["message"]

@@ -22,10 +22,11 @@ from syncd.config import Address, RemoteSettings
 from syncd.core.errors import ConfigError
 from syncd.remote import answers, commands, updating
 from syncd.remote.answers import Ran
-from syncd.remote.connecting import _known_keys, _load_key, _require_known
+from syncd.remote.connecting import _load_key, _peer
 from syncd.remote.errors import SEVERITY, HostRefused, HostUnfit, HostUnreachable, RemoteError, worst
 from syncd.remote.running import Host, _Marked
 from syncd.remote.verbs import Lines
+from syncd.sources.sftp.ssh import HostKeyRefused
 
 ODD = "a b'c\"d$(touch pwned)`;&"
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -471,11 +472,11 @@ def test_a_key_file_that_this_user_may_not_read_is_given_back(tmp_path: Path, mo
 
 def test_the_line_that_adds_a_host_key_can_be_pasted(tmp_path: Path) -> None:
     key, file = paramiko.RSAKey.generate(1024), tmp_path / "it's known"
-    there = remote()._replace(known_hosts_file=file)
-    with pytest.raises(HostRefused) as refused:
-        _require_known(there, {}, key)
+    there = _peer(remote()._replace(known_hosts_file=file))
+    with pytest.raises(HostKeyRefused) as refused:
+        there.require_known({}, key)
     subprocess.run(["sh", "-c", refused.value.hint.rpartition("then: ")[2]], check=True, timeout=20)
-    _require_known(there, _known_keys(there), key)
+    there.require_known(there.known_keys(), key)
 
 
 def test_every_command_of_the_document_can_be_typed() -> None:

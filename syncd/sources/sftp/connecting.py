@@ -7,7 +7,6 @@ paramiko's and the operating system's errors: the table at the end.
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import threading
 import time
@@ -18,10 +17,8 @@ from pathlib import Path
 import paramiko
 
 from syncd.core.errors import SourceAuthFailed, SourceError, SourceUnavailable
+from syncd.sources.sftp.ssh import HostKeyRefused, Peer, ask_for, ended_by, left_s
 from syncd.sources.sftp.wire import Session, SessionLost
-
-# What goes wrong is raised; paramiko's own log would repeat it, with tracebacks, on stderr.
-logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
 CONNECT_S = 6.0
 SETUP_S = 20.0
@@ -56,9 +53,8 @@ class Login:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def known_as(self) -> str:
-        """The host as known_hosts files spell it."""
-        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+    def peer(self) -> Peer:
+        return Peer(self.host, self.port, self.where, self.known_hosts_file)
 
 
 @dataclass
@@ -133,15 +129,16 @@ class Link:
         key = _load_key(login, login.key_file, secret) if login.key_file is not None else None
         proof = secret.encode() if key is None else key.asbytes()
         self._refusals.stop_if_refused(proof)
-        self._socket = _dial(login, deadline)
+        peer = login.peer
+        self._socket = peer.dial(deadline, CONNECT_S, _without_delay)
         transport = _transport_over(self._socket)
         try:
             self._require_open()  # from here on close() finds the socket
-            with _ended_by(deadline, transport):
-                known = _known_keys(login)
-                _ask_for(transport, known)
-                transport.start_client(timeout=max(0.1, deadline - time.monotonic()))
-                _require_known(login, known, transport.get_remote_server_key())
+            with ended_by(deadline, transport):
+                known = peer.known_keys()
+                ask_for(transport, known)
+                transport.start_client(timeout=left_s(deadline))
+                peer.require_known(known, transport.get_remote_server_key())
                 self._log_in(transport, key, secret, proof)
             transport.set_keepalive(KEEPALIVE_S)
             self._require_open()
@@ -177,8 +174,8 @@ class Link:
         self._refusals.error = None
 
     def _open(self, transport: paramiko.Transport, deadline: float) -> Session:
-        with _ended_by(deadline, transport):
-            channel = transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
+        with ended_by(deadline, transport):
+            channel = transport.open_session(timeout=left_s(deadline))
             try:
                 channel.invoke_subsystem("sftp")
                 return Session(_ChannelPipe(channel), self._stall_s)
@@ -215,33 +212,8 @@ def _as_connection_error() -> Iterator[None]:
         raise ConnectionError(str(error) or "the connection was closed") from error
 
 
-@contextlib.contextmanager
-def _ended_by(deadline: float, transport: paramiko.Transport) -> Iterator[None]:
-    """Close the transport at the deadline: some of paramiko's waits (invoke_subsystem) know no time-out."""
-    timer = threading.Timer(max(0.1, deadline - time.monotonic()), transport.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _dial(login: Login, deadline: float) -> socket.socket:
-    """Connect to the first of the host's addresses that answers."""
-    last: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(login.host, login.port, type=socket.SOCK_STREAM):
-        end = socket.socket(family, kind, protocol)
-        try:
-            end.settimeout(max(0.1, min(CONNECT_S, deadline - time.monotonic())))
-            end.connect(address)
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            end.close()
-            last = error
-        else:
-            return end
-    raise last if last is not None else OSError("the host has no address")
+def _without_delay(end: socket.socket) -> None:
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _transport_over(end: socket.socket) -> paramiko.Transport:
@@ -254,48 +226,6 @@ def _transport_over(end: socket.socket) -> paramiko.Transport:
     transport.auth_timeout = CONNECT_S
     transport.daemon = True
     return transport
-
-
-# --- host keys -------------------------------------------------------------------------------------------------------
-
-
-def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
-    """Return the host keys on file, by type; none when there is no file."""
-    try:
-        found = paramiko.HostKeys(str(login.known_hosts_file)).lookup(login.known_as)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, paramiko.SSHException) as error:
-        raise SourceAuthFailed(f"the known_hosts file {login.known_hosts_file} cannot be read: {error}") from error
-    return {} if found is None else {kind: key for kind in found if (key := found[kind]) is not None}
-
-
-def _ask_for(transport: paramiko.Transport, known: dict[str, paramiko.PKey]) -> None:
-    """Ask for a host key of a type that is on file, or another key of the same host would look like a change."""
-    options = transport.get_security_options()
-    types = [each for kind in known for each in (("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,))]
-    types = [each for each in types if each in options.key_types]
-    if types:
-        options.key_types = types
-
-
-def _require_known(login: Login, known: dict[str, paramiko.PKey], key: paramiko.PKey) -> None:
-    on_file = known.get(key.get_name())
-    if on_file is not None and on_file.asbytes() == key.asbytes():
-        return
-    line = f"{login.known_as} {key.get_name()} {key.get_base64()}"
-    add = f"echo '{line}' >> {login.known_hosts_file}"
-    shown = f"{key.get_name()} {key.fingerprint}"
-    if known:
-        raise SourceAuthFailed(
-            f"the host key of {login.where} has changed: it is now {shown}; another server may be posing as it",
-            hint=f"if the server was set up anew, compare the fingerprint there, then: "
-            f"ssh-keygen -R '{login.known_as}' -f {login.known_hosts_file} && {add}",
-        )
-    raise SourceAuthFailed(
-        f"the host key of {login.where} is not known: {shown}",
-        hint=f"compare the fingerprint with the server's (ssh-keygen -lf its host key), then: {add}",
-    )
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -350,6 +280,8 @@ def _translated(login: Login) -> Iterator[None]:
         yield
     except SourceError:
         raise
+    except HostKeyRefused as error:
+        raise SourceAuthFailed(error.message, hint=error.hint) from error
     except Exception as error:
         for kind, ours, meaning, hint in _TABLE:
             if isinstance(error, kind):
