@@ -15,7 +15,7 @@ from typing import Protocol
 from syncd.config import MirrorSettings, Settings, SourceUrl
 from syncd.core.errors import ConfigError, EntryGone, SyncdError
 from syncd.core.model import RelPath
-from syncd.doctor import awake, clock, host, mac, secrets, services
+from syncd.doctor import awake, clock, host, listening, mac, secrets, services
 from syncd.doctor.checks import (
     Check,
     Group,
@@ -55,8 +55,11 @@ def examine_host(
 
 
 def _state(settings: Settings, program: str, pace: Pace) -> list[Check]:
+    def look() -> list[Check]:
+        return host.check_state(settings, program) + listening.check_addresses(settings)
+
     try:
-        return within(pace.target_s, lambda: host.check_state(settings, program))
+        return within(pace.target_s, look)
     except TimedOut as error:
         seen = f"{settings.host.state_dir}: {error.message}: is it on a server or disk that is away?"
         return [fail("state directory", seen, "set host.state_dir to a directory on a local disk")]

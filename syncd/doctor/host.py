@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from syncd import __version__
-from syncd.client.file_systems import file_system_type
+from syncd.client.file_systems import file_system_type, is_layer
 from syncd.config import Settings
 from syncd.core.errors import CatalogueDamaged, CatalogueError, CatalogueTooNew, ConfigError, SyncdError
 from syncd.doctor.checks import Check, counted, fail, failed, ok, warn
@@ -58,12 +58,20 @@ def check_state(settings: Settings, program: str) -> list[Check]:
         return [failed("state directory", error)]
     if not state.exists:
         return [_missing(path)]
-    named = f", host {host.name}" if host is not None else ""
-    checks = [ok("state directory", f"{path} on {file_system_type(path) or 'an unknown file system'} (local){named}")]
+    checks = [_lies_on(path, f", host {host.name}" if host is not None else "")]
     if not os.access(path, os.W_OK | os.X_OK):
         checks = [fail("state directory", f"{path} may not be written by this user", f"chown -R $(id -un) {path}")]
     checks += [*_room(path), _running(state)]
     return checks + _catalogue(settings, state, program)
+
+
+def _lies_on(path: Path, more: str) -> Check:
+    """Judge a file system that the state directory's own rule (no network) lets pass."""
+    kind = file_system_type(path)
+    if is_layer(kind):
+        seen = f"{path} on {kind}, a container's own layer: it goes with the container, and what is held is read again"
+        return warn("state directory", seen + more, "mount a volume there (deploy/worker/compose.yaml has one)")
+    return ok("state directory", f"{path} on {kind or 'an unknown file system'} (local){more}")
 
 
 def _missing(path: Path) -> Check:
@@ -71,8 +79,7 @@ def _missing(path: Path) -> Check:
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         todo = "set host.state_dir to a directory on a local disk that this user may write"
         return fail("state directory", f"{path} is not there, and {above} may not be written by this user", todo)
-    kind = file_system_type(path) or "an unknown file system"
-    return ok("state directory", f"{path} is not there yet; the first run makes it, on {kind} (local)")
+    return _lies_on(path, "; not there yet, the first run makes it")
 
 
 def _room(path: Path) -> list[Check]:

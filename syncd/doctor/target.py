@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from syncd.client.file_systems import is_layer
 from syncd.config import MirrorSettings
 from syncd.core.errors import SyncdError
 from syncd.core.paths import STATE_FOLDER
@@ -98,6 +99,9 @@ class Target:
         if network:
             seen = f"{kind}, which is shared over a network: slow to verify, and a power cut may lose what it confirmed"
             return warn("file system", seen, "choose a target on a local disk")
+        if is_layer(kind):
+            seen = f"{kind}, a container's own layer: the files go with the container, and are fetched again"
+            return warn("file system", seen, "mount a volume or a folder of the host there")
         if owner is not None and owner.file_system not in ("", kind):
             seen = f"{kind} (local); it was {owner.file_system} when the mirror was made: is it the right disk?"
             return warn("file system", seen, f"look at what is mounted: df {self._path}")
