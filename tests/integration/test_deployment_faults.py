@@ -25,7 +25,7 @@ from worker_glue.running.settings import load
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "deploy" / "images"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 QUIET_S = 4.5
 """More than two looks of a program that waits (every 2 s)."""
 BUSY = 0.3

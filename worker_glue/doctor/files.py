@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from syncd.client.address import VARIABLE, Address, SocketAddress
+from syncd.client.address import VARIABLE, Address, SocketAddress, TcpAddress
 from syncd.client.api import ApiClient
 from syncd.config import Settings
+from syncd.config.secrets import file_problem
 from syncd.core.errors import SyncdError
 from syncd.core.resolution import State
 from worker_glue.doctor.checks import Check, fail, failed, ok, warn
@@ -32,6 +33,7 @@ def checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
     roots = {mirror.name: str(mirror.target) for mirror in settings.mirrors} | dict(where.mounts)
     api = None
     if where.address is not None:
+        yield from _token(where.address)
         api = ApiClient(where.address)
         found = _status(api, where.address, named=bool(env.get(VARIABLE, "").strip()))
         yield from found[0]
@@ -46,6 +48,15 @@ def checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
         yield from _mirror(name, root, api)
     if api is not None:
         api.close()
+
+
+def _token(address: Address) -> Iterator[Check]:
+    """Look at the token's file; one that cannot be read at all is said by whoever asks the daemon with it."""
+    path = address.token_file if isinstance(address, TcpAddress) else None
+    if path is not None and os.access(path, os.R_OK):
+        seen, _, todo = file_problem(path).partition("; ")
+        if seen:
+            yield warn("token", seen, todo.removeprefix("run: "))
 
 
 def _status(api: ApiClient, address: Address, *, named: bool) -> tuple[list[Check], list[Mapping[str, Any]]]:

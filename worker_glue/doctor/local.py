@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from syncd import __version__
+from syncd.client.file_systems import file_system_type, is_layer, is_network
 from syncd.client.heartbeats import FOLDER, read_all
 from syncd.config import Settings
 from worker_glue.doctor.checks import Check, fail, ok, warn
@@ -33,7 +34,14 @@ def _state(settings: Settings) -> Check:
     except OSError as error:
         todo = "set host.state_dir (or XDG_STATE_HOME) to a local directory that this user may write"
         return fail("state", f"{folder} cannot be written: {error.strerror or error}", todo)
-    return ok("state", f"{folder} can be written")
+    kind = file_system_type(folder)
+    if is_network(kind):
+        seen = f"{folder} lies on a network file system ({kind}), where SQLite would lose results"
+        return fail("state", seen, "set host.state_dir to a local disk (in a container: a volume, no bind mount)")
+    if is_layer(kind):
+        seen = f"{folder} lies in the container's own layer ({kind}): results that MongoDB has not taken go with it"
+        return warn("state", seen, "mount a volume there")
+    return ok("state", f"{folder} can be written, on {kind or 'an unknown file system'} (local)")
 
 
 def _id(settings: Settings, env: Mapping[str, str]) -> Check:
