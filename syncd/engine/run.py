@@ -157,7 +157,10 @@ class MirrorRun:
 
     def _look_at_source(self) -> None:
         began = time.monotonic()
-        info = self._source.check()
+        try:
+            info = self._source.check()
+        except SourceVanished as error:
+            raise _vanished(error, self._catalogue.totals().files) from error
         self.report.check_s = time.monotonic() - began
         self._clock_offset_ns = info.clock_offset_ns
         self.report.stand_by = info.stand_by
@@ -209,13 +212,7 @@ class MirrorRun:
                 if self._stopped:
                     break
         except SourceVanished as error:
-            if not scan.census.held:
-                raise
-            raise SourceEmpty(
-                f"{error.message}; {scan.census.held} files are held. Nothing was done",
-                hint=error.hint,
-                reason=Reason.SOURCE_VANISHED,
-            ) from error
+            raise _vanished(error, scan.census.held) from error
         return scan
 
     @property
@@ -272,3 +269,11 @@ class MirrorRun:
         except SyncdError as error:
             if self.report.error is None:
                 self.report.error = error
+
+
+def _vanished(error: SourceVanished, held: int) -> SyncdError:
+    """Return what it means that the root is not there: with files held the guard's refusal, else a wrong address."""
+    if not held:
+        return SourceVanished(error.message, hint=error.hint)
+    message = f"{error.message}; {held} files are held. Nothing was done"
+    return SourceEmpty(message, hint=error.hint, reason=Reason.SOURCE_VANISHED)
