@@ -137,7 +137,9 @@ class Machine:
                 told = api.status()
         except SyncdError:
             return False
-        return all(each["state"] == "ok" for each in (*told["hops"], *told["mirrors"]))
+        (mirror,) = told["mirrors"]
+        looked = all(hop["state"] == "ok" and hop["latency_ms"] is not None for hop in told["hops"])
+        return looked and mirror["state"] == "ok" and mirror["current"] is None and mirror["disk"] is not None
 
     def close(self) -> None:
         """End the daemon."""
@@ -158,6 +160,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
+@pytest.mark.timeout(300)
 def test_the_tutorial_is_true(machine: Machine) -> None:
     typed = list(steps(PAGE))
     assert len(typed) > 15

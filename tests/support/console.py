@@ -22,7 +22,7 @@ MOVING = (
     (re.compile(r"\b[\d.]+ m?s\b"), "TOOK"),
     (re.compile(r"\b[\d.]+ [GT]B\b"), "DISK"),
     (re.compile(r"\bpid \d+"), "PID"),
-    (re.compile(r"\b\d\d:\d\d\b"), "CLOCK"),
+    (re.compile(r"\b\d\d:\d\d\b|(?<=  )now(?=  )"), "CLOCK"),  # a run may be going on
     (re.compile(r"\b\d+\.\d+\.\d+\b(?!\.)"), "VERSION"),
     (re.compile(r"  +"), " "),  # columns are as wide as what is in them
 )
