@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from worker_glue.cli import main as worker_glue
 PROGRAMS: dict[str, Any] = {"syncd": syncd, "worker-glue": worker_glue}
 SHELL = ("", "sh", "console")
 AHEAD = re.compile(r"^(?:sudo|docker|kubectl|podman|\$)$|=")
+VARIABLE = re.compile(r"\b(?:SYNCD|NSQD|NSQLOOKUPD|MONGO|WORKER)_[A-Z_]+\b")
 NUMBERS = ("N", "S", "SECONDS")
 OTHERS = {"chrome_lens", "engine", "whole_documents", "colour", "name"}
 """What looks like a setting, and is a provider, a table, or an attribute of an engine."""
@@ -148,6 +150,30 @@ def _module(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_variables_of_the_environment_are_read_somewhere(page: Path) -> None:
+    named = set(VARIABLE.findall(page.read_text(encoding="utf-8")))
+    read = {name for text in _sources() for name in VARIABLE.findall(text)}
+    assert sorted(named - read) == []
+
+
+@cache
+def _sources() -> tuple[str, ...]:
+    """Return what reads variables: the programs, and the deployment's own files."""
+    code = [path for package in ("syncd", "worker_glue") for path in (ROOT / package).rglob("*.py")]
+    deployed = [path for path in (ROOT / "deploy").rglob("*") if path.suffix in (".yaml", ".cfg")]
+    return tuple(path.read_text(encoding="utf-8") for path in [*code, *deployed])
+
+
+def test_calls_of_the_api_are_those_that_are_described(page: Path) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = {re.sub(r"/[A-Z]+$", "/", path) for path in re.findall(r"`(?:[A-Z]+) (/[\w./-]*)", text)}
+    for words, _ in shown(page):
+        for url in words[1:] if words[:1] == ["curl"] else ():
+            found = re.match(r"http://(?:localhost|127\.0\.0\.1)(?::\d+)?(/[^?]*)", url)
+            if found:
+                assert found[1] in described or found[1].rpartition("/")[0] + "/" in described, url
 
 
 def test_settings_pass_the_check_of_the_configuration(page: Path, tmp_path: Path) -> None:
