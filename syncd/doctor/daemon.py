@@ -79,9 +79,14 @@ def check_answers(checks: list[Mapping[str, Any]] | None) -> list[Check]:
     """Tell what the same checks come to in the daemon: those that are not well one by one, the others as a number."""
     if checks is None:
         return [warn("in the daemon", "its own checks were not done in time", "syncd status")]
-    told = [_answer(check) for check in checks if check.get("status") != "ok"]
-    well = len(checks) - len(told)
+    well = sum(check.get("status") == "ok" for check in checks)
+    # what was not tried follows from a check above it, which is told
+    told = [_answer(check) for check in checks if check.get("status") != "ok" and not _is_untried(check)]
     return [*told, ok("in the daemon", f"{counted(well, 'check')} made by the daemon: well")] if well else told
+
+
+def _is_untried(check: Mapping[str, Any]) -> bool:
+    return str(check.get("seen")).startswith("not tried")
 
 
 def _answer(check: Mapping[str, Any]) -> Check:

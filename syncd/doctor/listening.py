@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-from syncd.client.address import SOCKET, TcpAddress
+from syncd.client.address import SOCKET, SocketAddress, TcpAddress
 from syncd.client.api import ApiClient
-from syncd.client.listeners import Holder, socket_holder, tcp_holder
+from syncd.client.listeners import socket_holder, tcp_holder
 from syncd.config import Settings
 from syncd.config.values import Address
 from syncd.core.errors import ConfigError, SyncdError
@@ -40,7 +40,7 @@ def _port(listen: Address, daemon: int | None) -> Check:
     try:
         listen_tcp(*listen).close()
     except ConfigError as error:
-        if daemon is not None and daemon in (tcp_holder(listen.port).pid, _pid_by_answer(listen)):
+        if daemon is not None and daemon in (tcp_holder(listen.port).pid, _pid_by_answer(TcpAddress(*listen))):
             return ok(name, f"{listen}: the daemon (process {daemon}) listens there")
         return failed(name, error)
     if daemon:
@@ -48,9 +48,9 @@ def _port(listen: Address, daemon: int | None) -> Check:
     return ok(name, f"{listen} is free for the daemon")
 
 
-def _pid_by_answer(listen: Address) -> int | None:
-    """Ask whoever has the port, as syncd would answer; where /proc does not tell whose it is."""
-    with ApiClient(TcpAddress(*listen), ANSWER_S) as api:
+def _pid_by_answer(address: TcpAddress | SocketAddress) -> int | None:
+    """Ask whoever is there, as syncd would answer; None for who does not."""
+    with ApiClient(address, ANSWER_S) as api:
         try:
             told = api.health().get("pid")
         except SyncdError:
@@ -70,8 +70,7 @@ def _socket(settings: Settings, daemon: int | None) -> list[Check]:
         return []
     if not stat.S_ISSOCK(mode):
         return [fail(name, f"{path} is no socket, and is in its place", f"move it away: {path}")]
-    holder: Holder | None = socket_holder(path) if daemon is None else None
-    if holder is None:
-        return []
-    todo = "end that program, or give each syncd a folder STATE/run (in compose: a volume) of its own"
-    return [fail(name, f"{path} is taken: {holder} answers there, and it does not work on this state directory", todo)]
+    holder = socket_holder(path) if daemon is None else None
+    if holder is None or _pid_by_answer(SocketAddress(path)) is not None:
+        return []  # nobody, or a syncd: how that one is, is told below
+    return [fail(name, f"{path} is taken: {holder} answers there, and is no syncd", "end that program")]

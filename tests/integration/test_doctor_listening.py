@@ -16,6 +16,7 @@ import pytest
 from syncd.cli.main import main
 from syncd.client import file_systems
 from syncd.client.address import SOCKET
+from syncd.client.listeners import Holder
 from syncd.doctor import listening
 from syncd.store.state import StateDirectory
 from syncd.web.server import ApiServer
@@ -86,7 +87,7 @@ def test_a_daemon_of_ours_may_have_it(doctor: Doctor, port: int, tmp_path: Path)
 def test_where_proc_tells_nothing_the_daemon_is_asked(
     doctor: Doctor, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "tcp_holder", lambda _: listening.Holder())
+    monkeypatch.setattr(listening, "tcp_holder", lambda _: Holder())
     service = FakeService()
     server = ApiServer(service, tmp_path / "s", listen=("127.0.0.1", port), token=lambda: "x")
     server.start()

@@ -103,6 +103,9 @@ def test_a_container_that_is_set_up_well_passes(container: Container) -> None:
     assert line in mapping["todo"]
     assert any(check["name"] == "clock" for check in groups["mongodb"])
     assert any("container-1" in check["seen"] for check in groups["host"])
+    (clocks,) = [check for check in groups["host"] if check["name"] == "largest difference"]
+    assert clocks["status"] == "ok"
+    assert "the farthest of 3 compared" in clocks["seen"], "MongoDB's, nsqlookupd's, the daemon's"
 
 
 def test_a_mapped_nsqd_is_dialled(container: Container, tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ def test_the_daemon_s_own_answers_are_told_where_they_are_not_well() -> None:
     assert daemon.check_answers(None)[0].status.value == "warn"
 
 
+def test_what_the_daemon_did_not_try_follows_from_what_failed_and_is_left_out() -> None:
+    failed = {"mirror": "B", "name": "port", "status": "fail", "seen": "refused", "todo": "look"}
+    untried = {"mirror": "B", "name": "login", "status": "warn", "seen": "not tried: port failed", "todo": ""}
+    assert [check.name for check in daemon.check_answers([failed, untried])] == ["port"]
+
+
 def test_nothing_that_is_well_is_told_as_nothing() -> None:
     assert daemon.check_answers([]) == []
 

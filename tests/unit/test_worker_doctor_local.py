@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd.client.address import SocketAddress, TcpAddress
+from syncd.core.clocks import Apart
 from worker_glue.doctor import files, local
 from worker_glue.doctor.checks import Check, Level
 from worker_glue.running.settings import load
@@ -48,3 +49,12 @@ def test_a_token_that_others_can_read_is_told(tmp_path: Path) -> None:
     assert not list(files._token(TcpAddress("127.0.0.1", 1, path)))
     assert not list(files._token(TcpAddress("127.0.0.1", 1, tmp_path / "none")))
     assert not list(files._token(SocketAddress(tmp_path / "socket")))
+
+
+def test_the_daemons_clock_is_told_by_its_status() -> None:
+    found: list[Apart] = []
+    files._compare("2026-01-01T00:00:10Z", 1_767_225_600.0, found)
+    assert found == [Apart("the daemon's", 10.5)]
+    for nonsense in (None, 5, "", "yesterday"):
+        files._compare(nonsense, 0.0, found)
+    assert len(found) == 1

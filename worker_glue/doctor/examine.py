@@ -20,7 +20,7 @@ def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Group]:
         ("nsqlookupd", "nsqlookupd, which tells where tasks are", lambda: nsq.lookupd_checks(settings.nsq)),
         ("nsqlookupd", "nsqd, as a scaler sees it", lambda: scaler.checks(settings.nsq, env, told)),
         ("mongodb", "MongoDB, where results go", lambda: mongo.checks(settings, told)),
-        ("files", "the daemon, and the mirrors as seen from here", lambda: files.checks(settings, env)),
+        ("files", "the daemon, and the mirrors as seen from here", lambda: files.checks(settings, env, told)),
         ("ocr", "OCR", lambda: ocr.checks(settings.worker)),
     ]
     with ThreadPoolExecutor(len(hops), thread_name_prefix="doctor") as pool:

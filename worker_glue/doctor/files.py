@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from syncd.client.address import VARIABLE, Address, SocketAddress, TcpAddress
 from syncd.client.api import ApiClient
 from syncd.config import Settings
 from syncd.config.secrets import file_problem
+from syncd.core.clocks import Apart
 from syncd.core.errors import SyncdError
 from syncd.core.resolution import State
 from worker_glue.doctor.checks import Check, fail, failed, ok, warn
@@ -22,11 +26,12 @@ SAMPLE = 5
 """So many files of a mirror are compared with what the daemon says of them."""
 MANIFEST_BYTES = 1 << 20
 OWNER_BYTES = 64 << 10
+HALF_A_SECOND = 0.5
 _WELL = ("ok", "paused")
 
 
-def checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
-    """Ask the daemon, and look at every mirror that this process is to see."""
+def checks(settings: Settings, env: Mapping[str, str], clocks: list[Apart]) -> Iterator[Check]:
+    """Ask the daemon, and look at every mirror that this process is to see. clocks: gets the daemon's."""
     where = look_around(settings.path, env)
     for trouble in where.troubles:
         yield failed("configuration", trouble)
@@ -35,7 +40,7 @@ def checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
     if where.address is not None:
         yield from _token(where.address)
         api = ApiClient(where.address)
-        found = _status(api, where.address, named=bool(env.get(VARIABLE, "").strip()))
+        found = _status(api, where.address, clocks, named=bool(env.get(VARIABLE, "").strip()))
         yield from found[0]
         for mirror in found[1]:
             roots.setdefault(str(mirror.get("name")), str(mirror.get("target") or ""))
@@ -59,11 +64,15 @@ def _token(address: Address) -> Iterator[Check]:
             yield warn("token", seen, todo.removeprefix("run: "))
 
 
-def _status(api: ApiClient, address: Address, *, named: bool) -> tuple[list[Check], list[Mapping[str, Any]]]:
+def _status(
+    api: ApiClient, address: Address, clocks: list[Apart], *, named: bool
+) -> tuple[list[Check], list[Mapping[str, Any]]]:
     """Return the checks of the daemon, and the mirrors that it tells of; none where it cannot be asked."""
     try:
         health = api.health(CONNECT_S)
+        before = time.time()
         status = api.status()
+        _compare(status.get("at"), (before + time.time()) / 2, clocks)
     except SyncdError as error:
         absent = isinstance(address, SocketAddress) and not address.path.exists()
         if absent and not named:
@@ -79,6 +88,13 @@ def _status(api: ApiClient, address: Address, *, named: bool) -> tuple[list[Chec
     ]
     up = ok("daemon", f"syncd {health.get('version')} at {address} {said}")
     return [up, *(warn("daemon", trouble, "syncd status") for trouble in troubles)], mirrors
+
+
+def _compare(at: object, now: float, clocks: list[Apart]) -> None:
+    """Note how far the daemon's clock is from ours: a virtual machine's stands still while its host sleeps."""
+    with contextlib.suppress(TypeError, ValueError):
+        told = datetime.fromisoformat(str(at)).timestamp()  # in whole seconds
+        clocks.append(Apart("the daemon's", told + HALF_A_SECOND - now))
 
 
 def _mirror(name: str, root: str, api: ApiClient | None) -> Iterator[Check]:
