@@ -6,7 +6,7 @@ dialled, unless `allow_direct` says otherwise (RULES section 6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 HostPort = tuple[str, int]
 
@@ -30,6 +30,11 @@ def dialled(
     return None if proxied and not allow_direct else told
 
 
-def map_line(told: HostPort, proxy: HostPort) -> str:
-    """Return the configuration line that maps an address to the proxy."""
-    return f'address_map = {{ "{host_port(told)}" = "{host_port(proxy)}" }}'
+def nearest(told: HostPort, proxies: Sequence[HostPort]) -> HostPort:
+    """Return which proxy probably leads to an address that nsqlookupd told: one with its port, else the first."""
+    return next((each for each in proxies if each[1] == told[1]), proxies[0])
+
+
+def map_line(pairs: Mapping[str, HostPort]) -> str:
+    """Return the configuration line that maps addresses."""
+    return "address_map = { " + ", ".join(f'"{told}" = "{host_port(to)}"' for told, to in pairs.items()) + " }"

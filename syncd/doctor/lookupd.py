@@ -8,14 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from syncd.config.settings import NsqSettings
 from syncd.config.values import Address
-from syncd.core.dialling import dialled
+from syncd.core.dialling import dialled, map_line, nearest
 from syncd.core.errors import SourceUnavailable
 from syncd.core.paths import printable
 from syncd.doctor import clock
@@ -118,19 +118,9 @@ def _unmapped(lost: Sequence[Node], nsq: NsqSettings) -> Check:
         f"nsqlookupd announces {said}, which address_map does not map: it is never dialled, "
         "and readers use nsqd_tcp_address alone"
     )
-    added = {str(node.address): _nearest(node.address, nsq) for node in lost}
+    added = {str(node.address): nearest(node.address, nsq.nsqd) for node in lost}
     which = "; see which of your proxies leads to which nsqd" if len(nsq.nsqd) > 1 or len(lost) > 1 else ""
     return warn("announced", seen, f"in [nsq]: {map_line({**nsq.address_map, **added})}{which}")
-
-
-def map_line(pairs: Mapping[str, Address]) -> str:
-    """Return the line of the configuration that maps addresses."""
-    return "address_map = { " + ", ".join(f'"{said}" = "{to}"' for said, to in pairs.items()) + " }"
-
-
-def _nearest(said: Address, nsq: NsqSettings) -> Address:
-    """Return the configured nsqd that an announced address probably means."""
-    return next((each for each in nsq.nsqd if each.port == said.port), nsq.nsqd[0])
 
 
 def _announced(node: Node, nsq: NsqSettings, pace: Pace) -> Check:

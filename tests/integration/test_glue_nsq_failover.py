@@ -16,7 +16,7 @@ from tests.support.consuming import PATIENCE, WORKERS, Taking, counts, settled, 
 from tests.support.fake_nsqd import FakeNsqd
 from tests.support.nsqd import NsqdServer, start_lookupd, start_nsqd
 from tests.support.ways import FAULTS, Way
-from worker_glue.nsq import Producer, Waits, Where
+from worker_glue.nsq import Producer, Waits, Where, drain
 from worker_glue.tasks.dead import DEAD_TOPIC
 
 WAITS = Waits(connect_s=0.5, reply_s=0.5)
@@ -180,3 +180,22 @@ def test_each_nsqlookupd_is_asked_for_itself(tmp_path: Path, topic: str) -> None
             late.break_("dead")
             nsqd.stop()  # which takes itself off the list
             until(lambda: [each.address for each in consumer.state] == [f"127.0.0.1:{other.tcp_port}"])
+
+
+def test_messages_of_two_nsqds_that_have_the_same_id_are_two_letters(nsqds: Nsqds, topic: str) -> None:
+    """An id is made of the time, in steps of a millisecond, and of what nsqd takes for its host's number."""
+    bodies = {b"%d-%d" % (number, n) for number in range(2) for n in range(300)}
+
+    def publish(number: int) -> None:
+        with Producer([nsqds[number].address]) as producer:
+            for n in range(300):
+                producer.publish(topic, b"%d-%d" % (number, n))
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    found = list(drain(Where([nsqd.address for nsqd in nsqds]), topic, WORKERS, idle_s=1.0, patience=PATIENCE))
+    assert {letter.body for letter in found} == bodies
+    assert len({letter.id for letter in found}) < len(found) == len(bodies), "no id came twice: nothing was tried"

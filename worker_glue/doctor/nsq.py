@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from syncd.client.lookupd import LookupFailed, look_up, nodes
 from syncd.config.settings import NsqSettings
-from syncd.core.dialling import HostPort, dialled, host_port, map_line
+from syncd.core.dialling import HostPort, dialled, host_port, map_line, nearest
 from worker_glue.doctor.checks import Check, fail, ok, warn
 
 CHANNEL = "bulk_ocr_workers"
@@ -80,13 +80,13 @@ def _mapped(told: HostPort, nsq: NsqSettings) -> Check:
     to = dialled(told, nsq.address_map, proxied=bool(nsq.nsqd), allow_direct=nsq.allow_direct)
     if to is None and told not in nsq.nsqd:
         seen = f"nsqlookupd tells of {host_port(told)}, which address_map does not map: workers never dial it"
-        near = next((each for each in nsq.nsqd if each.port == told[1]), nsq.nsqd[0])
+        line = map_line({host_port(told): nearest(told, nsq.nsqd)})
         # the configured nsqd is read anyway; where it is the same one behind a proxy, nothing is missed
-        return warn("mapping", seen, f"where another nsqd is behind it than the configured one: {map_line(told, near)}")
+        return warn("mapping", seen, f"where another nsqd is behind it than the configured one: {line}")
     if told in nsq.nsqd and to in (None, told):
         return ok("mapping", f"{host_port(told)} is dialled as it is")
     if to is None or to == told:
-        line = map_line(told, ("127.0.0.1", told[1]))
+        line = map_line({host_port(told): ("127.0.0.1", told[1])})
         check = _greeted(told, f"see that it is up, or name a proxy to it that can be dialled from here: {line}")
         return check._replace(name="mapping", seen=f"as it is: {check.seen}")
     check = _greeted(to, f"correct what address_map says for {host_port(told)}, and see that its proxy is up")

@@ -62,7 +62,7 @@ def drain(
     What is not finished by the end stays on the channel, one attempt older. Raises ConfigError.
     """
     arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-    letters: dict[str, Letter] = {}
+    letters: dict[tuple[str, bytes], Letter] = {}  # two nsqds may give two messages the same id
     with Consumer(topic, channel, where, arrived.put, in_flight=AHEAD, name=name, say=say, patience=patience) as source:
         touched = time.monotonic()
         while len(letters) < min(limit, LIMIT_MAX):
@@ -70,9 +70,10 @@ def drain(
                 delivery = arrived.get(timeout=idle_s)
             except queue.Empty:
                 return
-            known = letters.get(delivery.id)
+            message = delivery.id, delivery.body
+            known = letters.get(message)
             if known is None:
-                letter = letters[delivery.id] = Letter(delivery)
+                letter = letters[message] = Letter(delivery)
                 yield letter
             elif known.finished:  # nsqd did not learn of it
                 delivery.finish()

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import nsq
 
 from syncd.client.lookupd import LookupFailed, look_up
-from syncd.core.dialling import HostPort, host_port, map_line
+from syncd.core.dialling import HostPort, host_port, map_line, nearest
 from syncd.core.errors import ConfigError
 from worker_glue.nsq.connection import (
     THREAD,
@@ -212,7 +212,7 @@ class Readers:
         self._tell(host_port(lookupd), "")
         for told in found.nsqds:
             if self._where.dial(told) is None:
-                line = map_line(told, self._where.nsqd[0])
+                line = map_line({host_port(told): nearest(told, self._where.nsqd)})
                 self._tell(host_port(told), f"nsqd at {host_port(told)} is not dialled; to read from it, add: {line}")
         return {dial for told in found.nsqds if (dial := self._where.dial(told)) is not None}
 
