@@ -7,12 +7,13 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from syncd.config import values
 from syncd.config.check import cross_checks, mail_checks
 from syncd.config.keys import ALERTS, API, HOST, HOSTS, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key, Place
-from syncd.config.secrets import Secret, is_handed_over
+from syncd.config.secrets import Secret, is_handed_over, is_mounted
 from syncd.config.settings import (
     AlertSettings,
     ApiSettings,
@@ -105,6 +106,7 @@ class _Loader:
         self.env = env
         self.place = Place(file.parent, env)
         self.problems: list[str] = []
+        self.hint = ""
 
     def settings(self, raw: Table) -> Settings:
         self._unknown("", raw, _TOP)
@@ -124,7 +126,7 @@ class _Loader:
 
             self.problems = [printable(problem) for problem in self.problems]
             count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-            raise ConfigError(f"the configuration {self.file} has {count}", problems=self.problems)
+            raise ConfigError(f"the configuration {self.file} has {count}", problems=self.problems, hint=self.hint)
         return Settings(
             path=self.file,
             host=HostSettings(**host),
@@ -195,10 +197,20 @@ class _Loader:
             table["min_free"] = values.MinFree(0.05, values.GIB)
         if table.get("known_hosts_file", "") is None:
             table["known_hosts_file"] = self.place.base / "known_hosts"
+        known = len(self.problems)
         table["password"] = self._secret(where, table, "password_file", "password_env")
+        if len(self.problems) > known and name:
+            self._name_secret(name, table["password"])
         if table.get("key_file"):
             self._check_secret(where, "key_file", Secret(path=table["key_file"]))
         return where, table
+
+    def _name_secret(self, mirror: object, secret: Secret | None) -> None:
+        """Name the command that writes a password, where its file is missing and not a container's."""
+        path = secret.path if secret is not None else None
+        if not self.hint and path is not None and not os.path.lexists(path) and not is_mounted(path):
+            named = f"syncd -c {quote(str(self.file))}" if self.file != default_path(self.env) else "syncd"
+            self.hint = f"{named} secret {quote(str(mirror))}"
 
     def _secret(self, where: str, table: Table, file_key: str, env_key: str) -> Secret | None:
         """Turn a pair of keys into one Secret; both set, or a secret that cannot be read, is a problem."""

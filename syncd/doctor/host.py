@@ -60,7 +60,7 @@ def check_state(settings: Settings, program: str) -> list[Check]:
         return [_missing(path)]
     checks = [_lies_on(path, f", host {host.name}" if host is not None else "")]
     if not os.access(path, os.W_OK | os.X_OK):
-        checks = [fail("state directory", f"{path} may not be written by this user", f"chown -R $(id -un) {path}")]
+        checks = [fail("state directory", f"{path} may not be written by this user", f"chown -R $(id -u) {path}")]
     checks += [*_room(path), _running(state)]
     return checks + _catalogue(settings, state, program)
 

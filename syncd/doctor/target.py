@@ -88,7 +88,7 @@ class Target:
             return fail("target", f"{self._path} lies on a read-only file system", "mount it writable")
         for folder in (self._path, self._path / STATE_FOLDER):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                return fail("target", f"{folder} may not be written by this user", f"chown -R $(id -un) {self._path}")
+                return fail("target", f"{folder} may not be written by this user", f"chown -R $(id -u) {self._path}")
         if not (self._path / STATE_FOLDER / OWNER).exists():
             return ok("target", f"{self._path} is there; the first run makes it a mirror")
         return ok("target", f"{self._path} is there, and is this mirror's")

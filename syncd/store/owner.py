@@ -158,7 +158,7 @@ def refuse_unwritable(where: Path, folder: int) -> None:
     if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
         raise TargetUnusable(f"{where} lies on a read-only file system", hint="mount it writable, or choose another")
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=os.access in os.supports_effective_ids):
-        raise TargetUnusable(f"{where} may not be written by this user", hint=f"chown -R $(id -un) {where}")
+        raise TargetUnusable(f"{where} may not be written by this user", hint=f"chown -R $(id -u) {where}")
 
 
 def with_traits(root: int, state: int, staging: int, owner: Owner) -> Owner:

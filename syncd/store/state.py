@@ -217,10 +217,13 @@ class _config_errors:  # noqa: N801  (used as a context manager, like contextlib
     def _translate(self, error: OSError) -> SyncdError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return DiskFull(f"no space left for {self._path}", hint="free space on the file system of host.state_dir")
-        return ConfigError(
-            f"the state directory cannot be used: {self._path}: {error.strerror or error}",
-            hint="set host.state_dir to a directory on a local disk that this user may write",
-        )
+        hint = "set host.state_dir to a directory on a local disk that this user may write"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            uid = os.geteuid()
+            hint += (
+                f"; or let uid {uid} write there: chown -R {uid} {self._path} (a volume: where it is mounted as root)"
+            )
+        return ConfigError(f"the state directory cannot be used: {self._path}: {error.strerror or error}", hint=hint)
 
 
 def _make_private(path: Path) -> None:

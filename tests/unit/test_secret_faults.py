@@ -132,6 +132,7 @@ def test_every_secret_is_one_line_with_file_and_key(tmp_path: Path) -> None:
     for path, key in zip(files, keys, strict=False):
         (line,) = [each for each in caught.value.problems if f"{path} " in each]
         assert f"{key}: {path} does not exist; write the secret into it and run: chmod 600 {path}" in line
+    assert caught.value.hint == f"syncd -c {file} secret A"
     assert not any(str(files[-1]) in each for each in caught.value.problems), "mirrors go on without a far host's key"
 
 
@@ -139,6 +140,29 @@ def checks(file: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str
     capsys.readouterr()
     main(["-c", str(file), "doctor", "--json"])
     return {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+
+
+def test_the_command_that_writes_a_password_is_named_where_it_would_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, files = configured(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, {"SYNCD_CONFIG": str(file)})
+    assert caught.value.hint == "syncd secret A"
+    write(files[0], "x", 0o644)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, {})
+    assert caught.value.hint == "", "it is there: the remedy stands in its line"
+    files[0].unlink()
+    monkeypatch.setattr("syncd.config.secrets._MOUNTED", tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, {})
+    assert caught.value.hint == ""
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    path.write_text(text)
+    path.chmod(mode)
 
 
 def test_doctor_has_a_line_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
