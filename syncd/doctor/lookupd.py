@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from syncd.client.nsqd import NotNsqd, greet
 from syncd.config.settings import NsqSettings
 from syncd.config.values import Address
 from syncd.core.dialling import dialled, map_line, nearest
@@ -21,7 +22,7 @@ from syncd.core.paths import printable
 from syncd.doctor import clock
 from syncd.doctor.checks import Check, Pace, counted, fail, ok, skipped, warn, within
 from syncd.doctor.dial import Peer, Stopped, connect_time, dial, millis, reach, resolve
-from syncd.doctor.nsq import NotNsqd, greet
+from syncd.doctor.nsq import NAME
 from syncd.doctor.strangers import Kind, identify
 
 HOPS = ("name", "port", "protocol", "announced")
@@ -132,7 +133,7 @@ def _announced(node: Node, nsq: NsqSettings, pace: Pace) -> Check:
     try:
         line = dial(peer, resolve(peer, pace), pace)
         with line.socket:
-            greeting = greet(line.socket, pace.answer_s)
+            greeting = greet(line.socket, NAME, pace.answer_s)
     except (Stopped, NotNsqd) as error:
         return fail("announced", f"{way}: {error}", _remedy(node, to))
     direct = connect_time(*node.address, pace) if to != node.address else None

@@ -4,24 +4,24 @@ dialled. Source: NSQ's TCP protocol spec, nsqlookupd's HTTP API.
 
 from __future__ import annotations
 
-import json
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from syncd.client.lookupd import LookupFailed, look_up, nodes
+from syncd.client.nsqd import NotNsqd, greet
 from syncd.config.settings import NsqSettings
 from syncd.core.dialling import HostPort, dialled, host_port, map_line, nearest
 from worker_glue.doctor.checks import Check, fail, ok, warn
 
 CHANNEL = "bulk_ocr_workers"
+NAME = "worker-glue-doctor"
 CONNECT_S, ANSWER_S = 5.0, 5.0
 AT_ONCE = 8
 NODES = 16
 """Of the nsqds that nsqlookupd tells of, so many are looked at."""
-_ANSWER_BYTES_MAX = 64 << 10
+_CLOSES = "it closes the connection without a word: so does a proxy that cannot go on"
 _PROXY = "if this is a proxy, see whether the nsqd behind it is up; else check NSQD_ADDRESS or nsq.nsqd_tcp_address"
 
 
@@ -94,47 +94,21 @@ def _mapped(told: HostPort, nsq: NsqSettings) -> Check:
 
 
 def _greeted(address: HostPort, todo: str) -> Check:
-    where, began = host_port(address), time.monotonic()
+    where = host_port(address)
     try:
         with socket.create_connection(address, timeout=CONNECT_S) as line:
-            version = _greeting(line, time.monotonic() + ANSWER_S)
+            greeting = greet(line, NAME, ANSWER_S)
     except TimeoutError:
         return fail("nsqd", f"{where} does not answer within {CONNECT_S:g} s", todo)
     except (OSError, UnicodeError) as error:
         return fail("nsqd", f"{where}: {str(getattr(error, 'strerror', None) or error).lower()}", todo)
-    except ValueError as error:
-        return fail("nsqd", f"{where} is not nsqd: {error}", todo)
-    return ok("nsqd", f"{where} is nsqd {version}, answers in {_ms(began)}")
-
-
-def _greeting(line: socket.socket, until: float) -> str:
-    """Introduce ourselves; return nsqd's version. Raises ValueError for whoever is not nsqd, OSError."""
-    body = json.dumps(
-        {"client_id": "worker-glue-doctor", "feature_negotiation": True, "heartbeat_interval": -1}
-    ).encode()
-    line.sendall(b"  V2IDENTIFY\n" + struct.pack(">i", len(body)) + body)
-    size, kind = struct.unpack(">ii", _read(line, 8, until))
-    if not 4 <= size <= _ANSWER_BYTES_MAX or kind not in (0, 1):
-        raise ValueError("it answers with something else than NSQ's protocol")
-    said = _read(line, size - 4, until)
-    if kind == 1:
-        raise ValueError(f"it answers {said[:80]!r}")
-    told = json.loads(said)
-    version = told.get("version") if isinstance(told, dict) else None
-    if isinstance(told, dict) and told.get("auth_required") is True:
-        raise ValueError("it asks for AUTH, which workers do not do")
-    return str(version or "of unknown version")[:40]
-
-
-def _read(line: socket.socket, count: int, until: float) -> bytes:
-    found = b""
-    while len(found) < count:
-        line.settimeout(max(0.01, until - time.monotonic()))
-        piece = line.recv(count - len(found))
-        if not piece:
-            raise ValueError("it closes the connection without a word: so does a proxy that cannot go on")
-        found += piece
-    return found
+    except NotNsqd as error:
+        if error.silent:
+            return fail("nsqd", f"{where} does not answer within {ANSWER_S:g} s", todo)
+        return fail("nsqd", f"{where} is not nsqd: {_CLOSES if error.closed else error}", todo)
+    if greeting.auth_required:
+        return fail("nsqd", f"{where} asks for AUTH, which workers do not do", todo)
+    return ok("nsqd", f"{where} is nsqd {greeting.version}, answers in {1000 * greeting.round_trip_s:.1f} ms")
 
 
 def _ms(began: float) -> str:
