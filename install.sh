@@ -6,12 +6,19 @@
 #   sh install.sh --uninstall      take the programs and the service away; settings, state and files stay
 #   sh install.sh --uninstall --purge    settings and state too; mirrored files stay in any case
 #
-# Needs a Python of any age from 3.8 (macOS brings one). Where none is 3.11 or newer, uv fetches one for this user alone.
+# Where no Python is 3.11 or newer, uv fetches one for this user alone. To get uv, a Mac needs nothing but what macOS
+# brings (curl, shasum, unzip); Linux needs a Python of any age from 3.8.
 set -eu
 
 VERSION_NEEDED="3.11"
 PYTHON_FETCHED="3.12"
 UV="uv==0.13.9"
+# the same uv for a Mac: where its wheel lies at PyPI, and the SHA-256 of that
+UV_AT="https://files.pythonhosted.org/packages"
+UV_ARM64="f3/a7/a8d7b074798c7fb3b26b37584b8fe2e29df2ccdc24ce7902caab2a53edbf/uv-0.13.9-py3-none-macosx_11_0_arm64.whl"
+UV_ARM64_SUM="66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63"
+UV_X86_64="1e/db/08e9ef4879bd667e6d7b4705e594e5bd3e4585f10fc63cb16b9fa2fac63e/uv-0.13.9-py3-none-macosx_10_12_x86_64.whl"
+UV_X86_64_SUM="c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5"
 
 here=$(cd "$(dirname "$0")" && pwd)
 prefix="${HOME:?HOME is not set}/.local/share/syncd"
@@ -67,12 +74,15 @@ case "$prefix" in
     *) fail "--prefix has to be an absolute path: $prefix" ;;
 esac
 
-if [ "$(uname)" = Darwin ]; then
+state="$HOME/.local/state/syncd"
+system=$(uname)
+if [ "$system" = Darwin ]; then
     settings="$HOME/Library/Application Support/syncd"
+    logs="$HOME/Library/Logs/syncd"
 else
     settings="${XDG_CONFIG_HOME:-$HOME/.config}/syncd"
+    logs="" # the journal's
 fi
-state="$HOME/.local/state/syncd"
 
 # --- taking it away ------------------------------------------------------------------------------------------------
 
@@ -84,10 +94,32 @@ is_ours() { # whether a link in $bin leads into $prefix
     esac
 }
 
+service_files() { # the property lists and units that start a syncd from here
+    for each in "$HOME/Library/LaunchAgents"/*.plist "$HOME/.config/systemd/user"/*.service; do
+        if [ -f "$each" ] && grep -qF "Installed by: syncd service install" "$each"; then
+            ! grep -qF -e "$bin/syncd" -e "$prefix/" "$each" || printf '%s\n' "$each"
+        fi
+    done
+}
+name_of() { # the service's name, from its file
+    name=${1##*/}
+    name=${name%.service}
+    name=${name%.plist}
+    printf '%s\n' "${name#local.}"
+}
+is_there() { # whether anything of an installation is
+    for name in current versions uv python; do
+        [ ! -e "$prefix/$name" ] || return 0
+    done
+    return 1
+}
+
 if [ "$uninstall" = yes ]; then
-    [ -e "$prefix/current" ] || [ "$purge" = yes ] || fail "syncd is not installed in $prefix" "--prefix DIR, if it is elsewhere"
+    is_there || [ "$purge" = yes ] || fail "syncd is not installed in $prefix" "--prefix DIR, if it is elsewhere"
     say "This goes:"
-    [ ! -x "$prefix/current/bin/syncd" ] || say "  the service, if one is installed (syncd service uninstall)"
+    service_files | while IFS= read -r each; do
+        say "  the service $(name_of "$each"), $each"
+    done
     for name in syncd worker-glue; do
         ! is_ours "$bin/$name" || say "  $bin/$name"
     done
@@ -97,8 +129,9 @@ if [ "$uninstall" = yes ]; then
     if [ "$purge" = yes ]; then
         [ ! -e "$settings" ] || say "  $settings (settings and passwords)"
         [ ! -e "$state" ] || say "  $state (catalogue, reports)"
+        [ ! -e "$logs" ] || say "  $logs (logs)"
     else
-        say "Settings and state stay ($settings, $state); --purge takes them too."
+        say "Settings and state stay ($settings, $state${logs:+, $logs}); --purge takes them too."
     fi
     say "Mirrored files stay where they are."
     for each in "$prefix" "$settings" "$state"; do
@@ -108,19 +141,28 @@ if [ "$uninstall" = yes ]; then
     done
     [ "$dry_run" = no ] || exit 0
     ask "Go on?"
-    if [ -x "$prefix/current/bin/syncd" ] && [ -e "$settings/config.toml" ]; then
+    services=$(service_files)
+    while IFS= read -r each; do
+        [ -n "$each" ] || continue
+        if [ ! -x "$prefix/current/bin/syncd" ]; then
+            say "$each stays: the syncd that knows how to end it is gone already"
+            continue
+        fi
         code=0
-        "$prefix/current/bin/syncd" service uninstall || code=$?
-        # 2: there is nothing here that a service could be installed into
+        "$prefix/current/bin/syncd" service uninstall --name "$(name_of "$each")" </dev/null || code=$?
+        # 2: there is nothing here that manages services, so it does not run either
+        [ "$code" != 2 ] || say "$each stays"
         [ "$code" = 0 ] || [ "$code" = 2 ] || fail "the service could not be taken away" "see above; then run this again"
-    fi
+    done <<EOF
+$services
+EOF
     for name in syncd worker-glue; do
         ! is_ours "$bin/$name" || rm -f "$bin/$name"
     done
     rm -rf "$prefix/versions" "$prefix/current" "$prefix/uv" "$prefix/python"
     [ ! -d "$prefix" ] || rmdir "$prefix" 2>/dev/null || say "$prefix has other things in it, and stays"
     if [ "$purge" = yes ]; then
-        rm -rf "$settings" "$state"
+        rm -rf "$settings" "$state" ${logs:+"$logs"}
     fi
     say "Done."
     exit 0
@@ -130,6 +172,13 @@ fi
 
 [ -f "$here/requirements/runtime.lock" ] || fail "$here is not syncd's folder" "run install.sh where it was unpacked"
 
+is_python() { # without its developer tools, which only an admin can install, macOS has a python3 that asks for them
+    command -v "$1" >/dev/null 2>&1 || return 1
+    [ "$system" = Darwin ] || return 0
+    case "$(command -v "$1")" in
+        /usr/bin/*) xcode-select -p >/dev/null 2>&1 ;;
+    esac
+}
 is_new_enough() {
     "$1" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$VERSION_NEEDED'.split('.'))))" 2>/dev/null
 }
@@ -137,16 +186,16 @@ is_new_enough() {
 if [ -n "$python" ]; then
     is_new_enough "$python" || fail "$python is not Python $VERSION_NEEDED or newer" "name another one with --python"
 else
-    for each in python3.14 python3.13 python3.12 python3.11 python3; do
-        if command -v "$each" >/dev/null 2>&1 && is_new_enough "$each"; then
+    for each in python3.14 python3.13 python3.12 python3.11 python3 "$prefix"/python/*/bin/python3; do
+        if is_python "$each" && is_new_enough "$each"; then
             python=$(command -v "$each")
             break
         fi
     done
 fi
 old=""
-if [ -z "$python" ]; then
-    old=$(command -v python3) || fail "there is no python3" "macOS: run 'xcode-select --install'; Linux: ask for python3"
+if [ -z "$python" ] && [ "$system" != Darwin ]; then
+    old=$(command -v python3) || fail "there is no python3" "ask for it: Debian: apt-get install python3 python3-venv"
 fi
 
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$here/syncd/__init__.py")
@@ -160,7 +209,7 @@ say "Steps:"
 if [ -n "$python" ]; then
     say "  1. use $python"
 else
-    say "  1. fetch Python $PYTHON_FETCHED with uv into $prefix/python ($old is too old)"
+    say "  1. fetch Python $PYTHON_FETCHED with uv into $prefix/python (there is none from $VERSION_NEEDED on)"
 fi
 say "  2. install syncd $version and the locked versions of what it needs into $target"
 say "  3. link $bin/syncd and $bin/worker-glue to it"
@@ -169,11 +218,36 @@ ask "Go on?"
 
 umask 022
 mkdir -p "$prefix/versions" "$bin"
+fetch_uv() {
+    if [ "$system" != Darwin ]; then
+        "$old" -m venv "$prefix/uv" || fail "$old cannot make a virtual environment" "Debian: apt-get install python3-venv"
+        "$prefix/uv/bin/python" -m pip install --quiet --disable-pip-version-check "$UV" || fail "uv cannot be fetched" "check the network"
+        return
+    fi
+    case "$(uname -m)" in
+        arm64) wheel=$UV_ARM64 sum=$UV_ARM64_SUM ;;
+        *) wheel=$UV_X86_64 sum=$UV_X86_64_SUM ;;
+    esac
+    mkdir -p "$prefix/uv/bin"
+    curl --fail --silent --show-error --location --output "$prefix/uv/uv.whl" "$UV_AT/$wheel" ||
+        fail "uv cannot be fetched from $UV_AT" "check the network"
+    case "$(shasum -a 256 "$prefix/uv/uv.whl")" in
+        "$sum "*) ;;
+        *)
+            rm -f "$prefix/uv/uv.whl"
+            fail "what came as uv from $UV_AT is not uv: its SHA-256 is another" "is there a proxy that answers in its place?"
+            ;;
+    esac
+    unzip -q -o -j "$prefix/uv/uv.whl" "uv-*/scripts/uv" -d "$prefix/uv/bin"
+    rm -f "$prefix/uv/uv.whl"
+    chmod +x "$prefix/uv/bin/uv"
+}
 if [ -z "$python" ]; then
-    "$old" -m venv "$prefix/uv" || fail "$old cannot make a virtual environment" "Debian: apt-get install python3-venv"
-    "$prefix/uv/bin/python" -m pip install --quiet --disable-pip-version-check "$UV" || fail "uv cannot be fetched" "check the network"
-    "$prefix/uv/bin/uv" python install --quiet --install-dir "$prefix/python" "$PYTHON_FETCHED" ||
+    fetch_uv
+    # --no-bin: else it puts a python3.12 beside our links; and its cache is no longer of use
+    "$prefix/uv/bin/uv" python install --quiet --no-bin --no-config --no-cache --install-dir "$prefix/python" "$PYTHON_FETCHED" ||
         fail "uv cannot fetch Python $PYTHON_FETCHED" "check the network, or name a Python with --python"
+    rm -rf "$prefix/uv"
     python=$(find "$prefix/python" -path '*/bin/python3' | head -n 1)
     [ -n "$python" ] || fail "uv fetched no Python" "name a Python with --python"
 fi
@@ -205,5 +279,17 @@ case ":$PATH:" in
     *":$bin:"*) ;;
     *) say "Your shell does not look into $bin yet: add to its profile  export PATH=\"$bin:\$PATH\"" ;;
 esac
-say "  next: $bin/syncd init"
-say "  then: $bin/syncd service install"
+services=$(service_files)
+if [ -z "$services" ]; then
+    say "  next: $bin/syncd init"
+    say "  then: $bin/syncd service install"
+    exit 0
+fi
+say "  next, since the service runs the version before until then:"
+printf '%s\n' "$services" | while IFS= read -r each; do
+    if [ "$system" = Darwin ]; then
+        say "    launchctl kickstart -k gui/$(id -u)/local.$(name_of "$each")"
+    else
+        say "    systemctl --user restart $(name_of "$each")"
+    fi
+done

@@ -88,8 +88,12 @@ def test_wrong_words_are_said(home: Home, words: list[str], code: int, named: st
 
 @pytest.mark.timeout(400)
 def test_installed_run_and_taken_away(home: Home) -> None:
+    unit = home.path / ".config" / "systemd" / "user" / "syncd.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"# Installed by: syncd service install\n[Service]\nExecStart={home.bin}/syncd run\n")
     done = home.script("--yes", "--python", sys.executable)
     assert done.returncode == 0, done.stderr
+    assert "systemctl --user restart syncd" in done.stdout, "a service that is there runs what was there before"
     for program in ("syncd", "worker-glue"):
         env = {"HOME": str(home.path), "PATH": "/usr/bin:/bin"}
         argv = [str(home.bin / program), "--version"]
@@ -101,7 +105,9 @@ def test_installed_run_and_taken_away(home: Home) -> None:
     state.mkdir(parents=True)
     (home.bin / "mine").write_text("x")
 
-    assert home.script("--uninstall", "--dry-run").returncode == 0
+    shown = home.script("--uninstall", "--dry-run")
+    assert shown.returncode == 0
+    assert f"  the service syncd, {unit}\n" in shown.stdout
     assert (home.bin / "syncd").exists()
     done = home.script("--uninstall", "--yes")
     assert done.returncode == 0, done.stderr
@@ -131,3 +137,128 @@ def test_a_mirror_inside_of_what_would_go_stops_it(home: Home) -> None:
     assert done.returncode == 1
     assert "there is a mirror in" in done.stderr
     assert owner.exists()
+
+
+# --- a Mac, played: what macOS brings and what it does not
+
+TOOLS = (
+    "cat",
+    "chmod",
+    "date",
+    "dirname",
+    "find",
+    "grep",
+    "head",
+    "id",
+    "ln",
+    "mkdir",
+    "readlink",
+    "rm",
+    "rmdir",
+    "sed",
+)
+PLIST = """<?xml version="1.0"?>
+<!-- Installed by: syncd service install -->
+<plist version="1.0"><dict><key>ProgramArguments</key><array><string>{program}</string></array></dict></plist>
+"""
+
+
+class Mac:
+    """Programs of a Mac in a folder of their own; each writes down how it was called."""
+
+    def __init__(self, folder: Path, home: Home) -> None:
+        self.home = home
+        self.folder = folder
+        self.calls = folder / "calls"
+        for tool in TOOLS:
+            (folder / tool).symlink_to(require(tool, "coreutils"))
+        self.program("uname", 'case "${1:-}" in -m) echo arm64 ;; *) echo Darwin ;; esac')
+        self.program("xcode-select", "exit 2")
+        self.program(
+            "curl", 'for word; do case "$before" in --output) echo wheel > "$word" ;; esac; before=$word; done'
+        )
+        self.program("shasum", f"echo '{self.pinned} '" + ' "$3"')
+        self.program("unzip", f'for word; do folder=$word; done; cp_={folder}/uv-program; cat "$cp_" > "$folder/uv"')
+        (folder / "uv-program").write_text(
+            "#!/bin/sh\n"
+            f'echo uv "$@" >> {self.calls}\n'
+            'while [ "$1" != --install-dir ]; do shift; done\n'
+            'mkdir -p "$2/cpython-3.12/bin"\n'
+            f'printf "#!/bin/sh\\necho python \\$* >> {self.calls}; exit 1\\n" > "$2/cpython-3.12/bin/python3"\n'
+            'chmod +x "$2/cpython-3.12/bin/python3"\n'
+        )
+
+    @property
+    def pinned(self) -> str:
+        """The SHA-256 of uv that the script has for this kind of Mac."""
+        return next(
+            line.partition("=")[2].strip('"') for line in SCRIPT.read_text().splitlines() if "UV_ARM64_SUM=" in line
+        )
+
+    def program(self, name: str, does: str) -> None:
+        (self.folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {self.calls}\nbefore=\n{does}\n')
+        (self.folder / name).chmod(0o755)
+
+    def script(self, *words: str, more: str = "") -> subprocess.CompletedProcess[str]:
+        return self.home.script(*words, path=f"{self.folder}{more}")
+
+    def called(self, name: str) -> list[str]:
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return [line for line in lines if line.split()[0] == name]
+
+
+@pytest.fixture
+def mac(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Mac:
+    return Mac(tmp_path_factory.mktemp("mac"), home)
+
+
+def test_a_mac_without_any_python_gets_one_by_what_macos_brings(mac: Mac) -> None:
+    """No developer tools, which only an admin can install: so neither python3, nor pip, nor git."""
+    done = mac.script("--yes")
+    assert "  1. fetch Python 3.12 with uv into " in done.stdout
+    (asked,) = mac.called("curl")
+    assert "https://files.pythonhosted.org/packages/" in asked
+    assert asked.endswith("macosx_11_0_arm64.whl")
+    (installed,) = mac.called("uv")
+    assert "python install" in installed
+    assert "--no-bin" in installed, "else it writes into ~/.local/bin"
+    assert "--no-cache" in installed, "else it writes into ~/.cache"
+    assert [call.split()[1:3] for call in mac.called("python")][-1] == ["-m", "venv"], "with the one that was fetched"
+    assert "cannot make a virtual environment" in done.stderr
+    assert not [name for name in mac.home.files() if "/uv" in name]
+
+
+def test_uv_that_is_not_uv_is_not_run(mac: Mac) -> None:
+    mac.program("shasum", f"echo '{'0' * 64} '" + ' "$3"')
+    done = mac.script("--yes")
+    assert done.returncode == 1
+    assert "SHA-256 is another" in done.stderr
+    assert mac.called("unzip") == mac.called("uv") == []
+    assert not [name for name in mac.home.files() if name.endswith(".whl")]
+
+
+def test_the_python3_that_only_asks_for_developer_tools_is_not_called(mac: Mac) -> None:
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("there is no /usr/bin/python3")
+    done = mac.script("--dry-run", more=":/usr/bin:/bin")
+    assert "fetch Python" in done.stdout
+    mac.program("xcode-select", "echo /Library/Developer/CommandLineTools")
+    done = mac.script("--dry-run", more=":/usr/bin:/bin")
+    assert "use /usr/bin/python3" in done.stdout
+
+
+def test_what_goes_from_a_mac_is_listed_with_the_service_and_the_logs(mac: Mac) -> None:
+    home = mac.home
+    agents, logs = home.path / "Library" / "LaunchAgents", home.path / "Library" / "Logs" / "syncd"
+    for folder in (agents, logs, home.path / ".local" / "share" / "syncd" / "versions" / "1"):
+        folder.mkdir(parents=True)
+    (agents / "local.syncd.plist").write_text(PLIST.format(program=home.bin / "syncd"))
+    (agents / "local.other.plist").write_text(PLIST.format(program="/opt/syncd/bin/syncd"))
+    (agents / "com.example.plist").write_text(f"<string>{home.bin}/syncd</string>")
+    shown = mac.script("--uninstall", "--purge", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert f"  the service syncd, {agents}/local.syncd.plist\n" in shown.stdout
+    assert f"  {logs} (logs)\n" in shown.stdout
+    assert "local.other" not in shown.stdout, "another installation's"
+    assert "com.example" not in shown.stdout, "not written by syncd"
+    assert logs.exists()
