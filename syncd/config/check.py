@@ -23,7 +23,7 @@ def cross_checks(host: dict[str, Any], mirrors: Mirrors) -> Iterator[str]:
     yield from _equal_names(mirrors)
     yield from _nested_folders(host, mirrors)
     for where, mirror in mirrors:
-        yield from (f"{where}: {problem}" for problem in _login(mirror))
+        yield from (f"{where}: {problem}" for problem in (*_equal_servers(mirror), *_login(mirror)))
 
 
 def _equal_names(mirrors: Mirrors) -> Iterator[str]:
@@ -59,6 +59,15 @@ def _nested_folders(host: dict[str, Any], mirrors: Mirrors) -> Iterator[str]:
             if relation:
                 yield f"{where}: target: {mirror['target']} {relation} {path} ({other}); they must lie apart"
         places.append((f"{where}: target", str(mirror["target"]), target))
+
+
+def _equal_servers(mirror: dict[str, Any]) -> Iterator[str]:
+    """A stand-by is another server, or another folder: asking the same one twice helps nobody."""
+    known: set[str] = set()
+    for source in _sources(mirror):
+        if source.id in known:
+            yield f"fallback_sources: {shown(str(source))} is in the list twice, or is the source itself"
+        known.add(source.id)
 
 
 def _login(mirror: dict[str, Any]) -> Iterator[str]:

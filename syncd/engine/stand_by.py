@@ -26,7 +26,9 @@ class StandByScan(Scan):
         held: HeldDirectory,
         here: Mapping[str, LocalEntry],
     ) -> DirectoryPlan:
-        return compare_missing(entries, held.records, held.folders, here, self._settled_before_ns())
+        plan = compare_missing(entries, held.records, held.folders, here, self._settled_before_ns())
+        entries.folders = [name for name in entries.folders if name not in held.records]  # held files stay
+        return plan
 
     def _act(self, directory: RelPath, plan: DirectoryPlan, held: HeldDirectory) -> None:
         super()._act(directory, plan, held)

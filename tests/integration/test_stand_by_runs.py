@@ -322,3 +322,17 @@ def test_bytes_are_compared_with_the_main_server_only(world: StandByWorld) -> No
     world.source.down = False
     (result,) = world.app().verify(against_source=True)
     assert (result.source_checked, result.damaged) == (20, 0)
+
+
+def test_another_type_at_the_stand_by_changes_nothing(world: StandByWorld) -> None:
+    world.run()
+    world.stand_by.remove("a/1.jpg")
+    world.stand_by.put("a/1.jpg/inside.jpg", b"inside")
+    world.stand_by.put_other("a/2.jpg")
+    before = world.records()
+    world.source.down = True
+    report = world.run()
+    assert (report.exit_code, report.fetched, report.refused, report.differs) == (0, 0, 0, 2)
+    assert (world.mirrored(), world.records()) == (FILES, before)
+    (status,) = world.app().status().mirrors
+    assert (status.failures, status.refusals) == ([], [])

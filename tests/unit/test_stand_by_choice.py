@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from syncd import config
 from syncd.core.errors import (
+    ConfigError,
     EntryGone,
     SourceAuthFailed,
     SourceEmpty,
@@ -62,6 +66,39 @@ def test_when_none_is_left_all_are_named_with_the_first_next_step() -> None:
     assert (error.exit_code, error.hint) == (10, "df -h")
     assert all(words in error.message for words in ("smb://one/s: no route", "smb://two/s: refused"))
     assert none_available([Unavailable("smb://one/s", "no route")]).hint == "syncd doctor"
+
+
+@pytest.mark.parametrize(
+    ("stand_bys", "problem"),
+    [
+        (["smb://v@H:445/Share/x"], "twice, or is the source itself"),
+        (["smb://u@other/share/x", "smb://u@other/share/x"], "twice"),
+        (["smb://u@other/share/x", "smb://u@h/share/y"], ""),
+    ],
+)
+def test_a_server_is_named_once(tmp_path: Path, stand_bys: list[str], problem: str) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("s")
+    file = tmp_path / "syncd.toml"
+    file.write_text(
+        f"""
+        [host]
+        state_dir = "{tmp_path}/state"
+        [[mirror]]
+        name = "M"
+        source = "smb://u@h/share/x"
+        target = "{tmp_path}/t"
+        password_file = "{secret}"
+        fallback_sources = {stand_bys}
+        """
+    )
+    if not problem:
+        assert len(config.load(file, {}).mirrors[0].sources) == 3
+        return
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, {})
+    assert any("fallback_sources" in each and problem in each for each in caught.value.problems)
 
 
 def entry(name: str, size: int = 5, mtime_ns: int = 10, kind: Kind = Kind.FILE) -> Entry:
