@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from syncd.client.address import SOCKET
+from syncd.store.schema import APPLICATION_ID
 from syncd.store.state import StateDirectory
 from tests.support.require import require
 from tests.support.smbd import free_port
@@ -154,6 +156,7 @@ def test_syncd_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
         "socket": "",
         "state": "",
         "twice": "",
+        "newer": "",
     }
     folders = {name: tmp_path / name.replace(" ", "-") for name in tables}
     for name, table in tables.items():
@@ -168,6 +171,13 @@ def test_syncd_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
     write_secret(folders["port"] / "token", "a-token-of-some-length")
     (folders["socket"] / "state" / SOCKET).mkdir(parents=True)
     (folders["state"] / "state").write_text("in the way")
+
+    newer = folders["newer"] / "state" / "catalogue.db"
+    newer.parent.mkdir(mode=0o700)
+    with contextlib.closing(sqlite3.connect(newer)) as catalogue:
+        catalogue.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 999; CREATE TABLE meta (key, value)"
+        )
 
     def write_where_the_folder_was() -> None:
         (folders["folder"] / "uri").rmdir()
@@ -188,6 +198,7 @@ def test_syncd_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
                 "socket": f"{folders['socket'] / 'state' / SOCKET} is no socket",
                 "state": f"the state directory cannot be used: {folders['state'] / 'state'}: ",
                 "twice": f"process {os.getpid()} is already running syncd with the state directory ",
+                "newer": f"the catalogue {newer} was written by ",
             },
             {
                 "no file": lambda: aside.rename(no_file),
@@ -198,6 +209,7 @@ def test_syncd_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
                 "socket": (folders["socket"] / "state" / SOCKET).rmdir,
                 "state": (folders["state"] / "state").unlink,
                 "twice": held.release,
+                "newer": newer.unlink,
             },
             "daemon.started",
         )
