@@ -8,10 +8,13 @@ be run again at any time: what is there already is not fetched again, so that th
 import argparse
 import glob
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 NEEDED = (3, 11)
@@ -39,6 +42,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCKS = ROOT / "requirements"
 CHECKED = ["dev.py", "scripts", "syncd", "worker_glue", "tests", "bench"]
+CI_S = 20 * 60 - 60  # how long .ci/run may take, with a minute to spare
+MOST_UNSTEADY = 3
 
 # program a test or benchmark looks for -> Debian package that has it
 PROGRAMS = {
@@ -68,7 +73,14 @@ FILES = {
 }
 
 # what the containers need on top of that
-CONTAINER_PROGRAMS = {"podman": "podman", "runc": "runc", "iptables": "iptables", "debootstrap": "debootstrap"}
+CONTAINER_PROGRAMS = {
+    "podman": "podman",
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "catatonit": "catatonit",
+    "mmdebstrap": "mmdebstrap",
+}
 CONTAINER_FILES = {"/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns"}
 
 
@@ -188,6 +200,11 @@ def demo(_arguments):
 
 def test(arguments):
     """check everything: format, lint, types, imports, tests (arguments go to pytest)"""
+    return check(arguments)[0]
+
+
+def check(arguments):
+    """Do what `test` does; return the exit code and what its last lines say."""
     install("dev")
     install_programs()
     build_servers()
@@ -205,16 +222,65 @@ def test(arguments):
         if call(command) != 0:
             failed.append(name)
     say("tests")
-    if call([PYTHON, "-m", "pytest", "-n", str(workers()), *arguments]) != 0:
+    code, last = run_tests(arguments)
+    if code != 0:
         failed.append("tests")
     if failed:
-        print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+        last = [f"error: failed: {', '.join(failed)}", *last]
+        print(last[0], file=sys.stderr)
+    return (1 if failed else 0), last
+
+
+def run_tests(arguments):
+    """Run pytest; return its exit code and what its last lines say.
+
+    In CI a few tests that failed beside others on shared cores are run once more, alone, one at a time. If all of them
+    pass then, the run has passed, and its last lines name them.
+    """
+    command = [PYTHON, "-m", "pytest", "-n", str(workers()), *arguments]
+    if not os.environ.get("CI"):
+        return call(command), []
+    with tempfile.TemporaryDirectory() as cache:  # of this run only: what failed in it is read from there
+        code, lines = call_and_keep([*command, "-o", f"cache_dir={cache}"])
+        record = Path(cache, "v", "cache", "lastfailed")
+        failed = list(json.loads(record.read_text())) if record.exists() else []
+        if code != 1 or not 1 <= len(failed) <= MOST_UNSTEADY:
+            return code, lines[-1:]
+        say(f"once more, alone: {' '.join(failed)}")
+        if call([PYTHON, "-m", "pytest", "-n", "0", "-o", f"cache_dir={cache}", "--last-failed", *arguments]) != 0:
+            return code, lines[-1:]
+    short = tuple(f"{word} {name}" for word in ("FAILED", "ERROR") for name in failed)
+    unsteady = [f"UNSTEADY, passed when run alone: {line}" for line in lines if line.startswith(short)]
+    print(*unsteady, sep="\n", flush=True)
+    return 0, [*unsteady, *lines[-1:]]
+
+
+def call_and_keep(argv):
+    """Run a program; show its output as it comes, and return its exit code and the lines of it."""
+    kept = bytearray()
+    with subprocess.Popen([str(a) for a in argv], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        while part := process.stdout.read1():
+            kept += part
+            sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+    return process.returncode, kept.decode(errors="replace").rstrip().splitlines()
 
 
 def workers():
     """Return how many tests run at a time: three on a small machine, where most of them wait for servers."""
     return max(3, min(os.cpu_count() or 3, 4))
+
+
+def ci(arguments):
+    """what .ci/run does: `test`, then `containers` where this machine can hold them and within 20 minutes"""
+    end = time.monotonic() + CI_S
+    install("dev")
+    install_for_containers()  # first, with all that is fetched: afterwards it is known how much time is left
+    code, last = check(arguments)
+    say("containers")
+    beside = call_containers(["--left", f"{end - time.monotonic():.0f}"])
+    print(*last, sep="\n", flush=True)
+    return max(code, beside)
 
 
 def exhaustive(arguments):
@@ -227,14 +293,25 @@ def exhaustive(arguments):
 
 
 def containers(arguments):
-    """bring both projects of deploy/ up in containers and run a job through them (needs root; 4 to 10 minutes)"""
+    """bring both projects of deploy/ up in containers and run jobs through them (needs root; 3 to 5 minutes)"""
     install("dev")
-    install("containers")
     install_programs()
-    install_programs(CONTAINER_PROGRAMS, CONTAINER_FILES)
+    install_for_containers()
     build_servers()
-    env = {**os.environ, "SYNCD_CONTAINERS": "1", "CONTAINERS_CONF": str(ROOT / "tests/support/containers.conf")}
-    return call([PYTHON, "-m", "pytest", "-q", "tests/containers", *arguments], env=env)
+    return call_containers(arguments)
+
+
+def install_for_containers():
+    """Install what the containers' suite needs beside the rest; Debian's packages only for root, whose suite it is."""
+    install("containers")
+    if os.geteuid() == 0:
+        install_programs(CONTAINER_PROGRAMS, CONTAINER_FILES)
+
+
+def call_containers(arguments):
+    """Run the containers' suite, which says in its last line what it did; its exit code."""
+    env = {**os.environ, "CONTAINERS_CONF": str(ROOT / "tests/support/containers.conf")}
+    return call([PYTHON, "-m", "tests.support.containers_run", *arguments], env=env)
 
 
 def bench(arguments):
@@ -269,6 +346,7 @@ def lock(_arguments):
 COMMANDS = {
     "demo": demo,
     "test": test,
+    "ci": ci,
     "exhaustive": exhaustive,
     "containers": containers,
     "bench": bench,

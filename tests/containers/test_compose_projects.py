@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.containers import ROOT, Project, build_images, image, loopback_address
+from tests.support.containers import Project, loopback_address
+from tests.support.containers_images import ROOT, call, image
 from tests.support.daemon import Host
 from tests.support.rendered import render
 from tests.support.require import require
@@ -23,9 +24,9 @@ from tests.support.smbd import free_port
 if not os.environ.get("SYNCD_CONTAINERS"):
     pytest.skip("containers have a command of their own: python3 dev.py containers", allow_module_level=True)
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(240)
 
-PAGES = 30
+PAGES = 15
 PORTS = {
     "MONGODB_PORT": "27117",
     "NSQD_PORT": "14150",
@@ -73,18 +74,15 @@ class Site:
         argv = ("worker-glue", "submit", "Bhushanji", "--languages", "en,hi", "--json")
         return str(json.loads(self.worker.run("worker-1", *argv))["job_id"])
 
-    def finish(self, job_id: str, within_s: float = 300) -> None:
+    def finish(self, job_id: str, within_s: float = 180) -> None:
         """Wait for the job's end: exactly one result a task."""
-        self.worker.until("complete", lambda: self.job(job_id).get("complete"), within_s)
+        self.worker.until("complete", lambda: self.job(job_id).get("complete"), within_s, every_s=1)
         done = self.job(job_id)
         assert (done["results"], done["errors"], done["consumed_count"]) == (PAGES, 0, PAGES)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if os.geteuid() != 0:
-        pytest.skip("an address on the loopback device and podman's networks need root")
-    build_images()
     base = tmp_path_factory.mktemp("compose")
     base.chmod(0o755)
     base.parent.chmod(0o755)
@@ -106,8 +104,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             here.worker.until("holding all", here.holds_all)
             yield here
         finally:
-            here.worker.down(volumes=True)
-            here.server.down(volumes=True)
+            here.worker.remove()
+            here.server.remove()
 
 
 def _give(folder: Path, uid: int) -> None:
@@ -116,9 +114,9 @@ def _give(folder: Path, uid: int) -> None:
 
 
 def _projects(base: Path, address: str) -> tuple[Project, Project]:
-    number = secrets.token_hex(3)
-    server = Project(f"syncd-test-server-{number}", base / "server")
-    worker = Project(f"syncd-test-worker-{number}", base / "worker")
+    run = os.environ["SYNCD_CONTAINERS"]
+    server = Project(f"{run}-server", base / "server")
+    worker = Project(f"{run}-worker", base / "worker")
     shutil.copytree(ROOT / "deploy" / "main-server", server.folder)
     shutil.copytree(ROOT / "deploy" / "worker", worker.folder)
     server.configure(
@@ -194,7 +192,7 @@ def test_a_job_outlives_killed_proxies_workers_and_a_restarted_syncd(site: Site)
 def test_down_and_up_again_loses_nothing(site: Site) -> None:
     before = site.worker.run("syncd", "syncd", "manifest")
     job_id = site.submit()
-    site.worker.down()
+    site.worker.down("worker-1", "worker-2", "worker-3", "syncd")
     site.worker.up()
     site.worker.until("holding all", site.holds_all)
     assert site.status()["last_run"]["fetched"] == 0
@@ -218,18 +216,19 @@ def test_a_secret_that_others_can_read_is_one_clear_line_and_no_crash_loop(site:
 
 
 def test_a_data_directory_filled_by_hand_is_taken_over_without_rewriting(site: Site) -> None:
-    site.worker.down(volumes=True)
+    site.worker.podman("rm -f -t 20", "syncd")
+    call("podman", "volume", "rm", f"{site.worker.name}_state")
     shutil.rmtree(site.data / ".syncd")
     before = {path: path.stat().st_ino for path in site.data.rglob("*.jpg")}
     assert len(before) == PAGES
-    site.worker.up()
+    site.worker.up("syncd")
     site.worker.until("holding all", site.holds_all)
     assert {path: path.stat().st_ino for path in site.data.rglob("*.jpg")} == before
 
 
 def test_workers_in_containers_ask_a_native_syncd(site: Site, tmp_path: Path) -> None:
     """The second layout: syncd is no container; its share is the published proxy, workers reach it by TCP."""
-    site.worker.down(volumes=True)
+    site.worker.remove()
     socat = require("socat", "socat")
     host, port, token = Host(tmp_path), free_port(), secrets.token_urlsafe(16)
     tmp_path.chmod(0o755)

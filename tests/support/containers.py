@@ -1,11 +1,10 @@
 """Compose projects in real containers, by podman and podman-compose, for tests/containers.
 
-    image = build_images()                        # the project's own, and NSQ and FerretDB for the lab; once a session
     with loopback_address() as address:           # an address of its own on `lo`, which containers reach
         project = Project("name", folder)         # a copy of a deploy/ folder
-        project.up(); project.run("worker-1", "worker-glue", "doctor"); project.down()
+        project.up(); project.run("worker-1", "worker-glue", "doctor"); project.remove()
 
-No registry is asked: the base image is made by debootstrap under the name that the Dockerfiles use. Needs root.
+Images: containers_images. The command around it all: containers_run. Needs root.
 """
 
 from __future__ import annotations
@@ -13,86 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support import ferretdb, nsqd
-from tests.support.gobuild import built
-from tests.support.require import require
+from tests.support.containers_images import RUN_S, call
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = "docker.io/library/debian:bookworm-slim"
-OURS = ("proxy", "samba", "sshd", "syncd", "worker")
-BUILD_S, UP_S, RUN_S = 900, 240, 120
-_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-
-_NSQ = "FROM debian:bookworm-slim\nCOPY nsqd nsqlookupd /\nRUN install -d -m 1777 /state\n"
-_FERRETDB = """FROM debian:bookworm-slim
-COPY ferretdb serve /
-RUN install -d -m 1777 /data/db
-CMD ["sh", "/serve"]
-"""
-_SERVE = """export FERRETDB_SETUP_USERNAME="$MONGO_INITDB_ROOT_USERNAME"
-export FERRETDB_SETUP_PASSWORD="$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE")"
-exec /ferretdb --handler=sqlite --sqlite-url=file:/data/db/ --listen-addr=0.0.0.0:27017 --debug-addr=- \\
-    --telemetry=disable --state-dir=/data/db --setup-database=admin --log-level=error --test-enable-new-auth
-"""
-
-
-def image(name: str) -> str:
-    """Return the name of one of our images as the tests build it."""
-    return f"localhost/syncd-test-{name}"
-
-
-def call(*argv: str | Path, timeout_s: float = RUN_S, cwd: Path | None = None, check: bool = True) -> str:
-    """Run a command; return what it printed. Raises AssertionError with all of it when it fails."""
-    done = subprocess.run(
-        list(map(str, argv)), cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout_s, errors="replace"
-    )
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(map(str, argv))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.stdout
-
-
-def build_images() -> None:
-    """Build what both projects run, where it changed since; layers are cached by podman."""
-    podman = require("podman", "podman")
-    if subprocess.run([podman, "image", "exists", BASE], check=False, timeout=RUN_S).returncode:
-        _make_base(podman)
-    trust = ["--volume", f"{_AUTHORITIES}:/ca.crt:ro", "--build-arg", "CA=/ca.crt"] if _AUTHORITIES.exists() else []
-    for name in OURS:
-        extra = trust if name in {"syncd", "worker"} else []
-        file = f"deploy/images/{name}.Dockerfile"
-        argv = [podman, "build", "--format", "docker", "-q", *extra, "-t", image(name), "-f", file, ROOT]
-        call(*argv, timeout_s=BUILD_S, cwd=ROOT)
-    _build_from_programs(podman, "nsq", {"nsqd": built(nsqd.RECIPE), "nsqlookupd": built(nsqd.RECIPE)}, _NSQ)
-    _build_from_programs(podman, "ferretdb", {"ferretdb": built(ferretdb.RECIPE)}, _FERRETDB, {"serve": _SERVE})
-
-
-def _make_base(podman: str) -> None:
-    debootstrap = require("debootstrap", "debootstrap")
-    with tempfile.TemporaryDirectory() as folder:
-        call(debootstrap, "--variant=minbase", "bookworm", folder, timeout_s=BUILD_S)
-        with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
-            done = subprocess.run([podman, "import", "-q", "-", BASE], stdin=tar.stdout, check=False, timeout=BUILD_S)
-        assert done.returncode == 0 and tar.returncode == 0
-
-
-def _build_from_programs(
-    podman: str, name: str, programs: Mapping[str, Path], recipe: str, files: Mapping[str, str] | None = None
-) -> None:
-    with tempfile.TemporaryDirectory() as context:
-        for program, folder in programs.items():
-            shutil.copy2(folder / program, context)
-        for file, content in {"Dockerfile": recipe, **(files or {})}.items():
-            (Path(context) / file).write_text(content)
-        call(podman, "build", "--format", "docker", "-q", "-t", image(name), context, timeout_s=BUILD_S)
+UP_S = 240.0
 
 
 @contextlib.contextmanager
@@ -104,6 +33,19 @@ def loopback_address() -> Iterator[str]:
         yield address
     finally:
         call("ip", "address", "del", f"{address}/32", "dev", "lo", check=False)
+
+
+def remove(prefix: str) -> None:
+    """Kill and take away all containers, volumes and networks of projects whose names begin so."""
+    for kind, listing, force in (
+        ("container", ["-a", "--format", "{{.Names}}"], ["-f", "-t", "0"]),
+        ("volume", ["--format", "{{.Name}}"], ["-f"]),
+        ("network", ["--format", "{{.Name}}"], ["-f"]),
+    ):
+        names = call("podman", kind, "ls", *listing, check=False).split()
+        found = [name for name in names if name.startswith(prefix)]
+        if found:
+            call("podman", kind, "rm", *force, *found, check=False)
 
 
 @dataclass
@@ -135,11 +77,18 @@ class Project:
         files = [word for file in self.files for word in ("-f", file)]
         return call(*program, *files, *argv, cwd=self.folder, check=check, timeout_s=timeout_s)
 
-    def up(self) -> None:
-        self.compose("up", "-d", "--no-build")
+    def up(self, *services: str) -> None:
+        self.compose("up", "-d", "--no-build", *services)
 
-    def down(self, *, volumes: bool = False) -> None:
+    def down(self, *first: str, volumes: bool = False) -> None:
+        """Take the project down, `first` before the rest: docker compose knows by itself who needs whom to end well."""
+        if first:
+            call("podman", "stop", "-t", "60", *map(self.container, first))
         self.compose("down", *(["-v"] if volumes else []), check=False)
+
+    def remove(self) -> None:
+        """Take away at once all there is of the project."""
+        remove(self.name)
 
     def container(self, service: str) -> str:
         return f"{self.name}_{service}_1"
@@ -162,13 +111,13 @@ class Project:
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=RUN_S)
         return done.stdout + done.stderr
 
-    def until(self, what: str, true: Callable[[], object], within_s: float = 120) -> None:
+    def until(self, what: str, true: Callable[[], object], within_s: float = 120, every_s: float = 0.5) -> None:
         """Wait until `true()` is; fail with every service's last lines."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if true():
                 return
-            time.sleep(0.5)
+            time.sleep(every_s)
         names = call("podman", "ps", "-a", "--format", "{{.Names}}").split()
         ours = [name.removeprefix(f"{self.name}_").removesuffix("_1") for name in names if self.name in name]
         raise AssertionError(f"not {what}:\n" + "\n".join(f"== {s}\n{self.logs(s)[-1500:]}" for s in ours))
