@@ -35,9 +35,10 @@ def logger() -> FilteringBoundLogger:
 def log_to(path: Path) -> None:
     """Have log lines, and whatever else goes to stderr, written to a file that is rotated by size.
 
-    For service managers that keep no log of their own (launchd). Raises OSError.
+    For service managers that keep no log of their own (launchd, which makes no folder for it either). Raises OSError.
     """
     global _stream
+    path.parent.mkdir(parents=True, exist_ok=True)
     _stream = _Rotated(path)
 
 

@@ -20,6 +20,8 @@ from syncd.service.unit import Job
 BOOTSTRAP_ATTEMPTS = 5
 """Right after a bootout launchd may refuse the same label for a moment ("5: Input/output error")."""
 
+_THROTTLED = "spawn scheduled"
+"""What launchd calls a job that ended, and that ThrottleInterval holds back."""
 _STATE = re.compile(r"^\t(state|pid|last exit code) = (.+)$", re.MULTILINE)
 
 
@@ -141,8 +143,10 @@ class Launchd:
         steps: list[Step] = []
         if content != text:
             steps += self._unload(content)
-            steps += [MakeFolder(log_folder(place), place.account), MakeFolder(place.file.parent)]
-            steps.append(WriteFile(place.file, text))
+        if content != text or not log_folder(place).is_dir():  # without it launchd does not even start the program
+            steps.append(MakeFolder(log_folder(place), place.account))
+        if content != text:
+            steps += [MakeFolder(place.file.parent), WriteFile(place.file, text)]
         steps.append(Call(("launchctl", "enable", self._target(session))))
         if content == text and loaded.ok:
             steps.append(Call(("launchctl", "kickstart", self._target(session))))
@@ -191,4 +195,5 @@ def _detail(answer: Answer, shown: Mapping[str, str], *, installed: bool) -> str
     if shown.get("state") == "running":
         return "running"
     ended = shown.get("last exit code", "")
-    return "stopped" + (f", last exit code {ended}" if ended and not ended.startswith("(never") else "")
+    how = "to be started again soon" if shown.get("state") == _THROTTLED else "stopped"
+    return how + (f", last exit code {ended}" if ended and not ended.startswith("(never") else "")

@@ -44,7 +44,9 @@ def keys(place: Place, job: Job, session: Session = Session.AQUA) -> dict[str, A
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": RESTART_S,
         "ExitTimeOut": 30,
-        # not Background: its I/O is held back so far that a file wanted now would come late
+        # not Background, nor Adaptive, which is Background for a job without XPC: its I/O and timers are held back so
+        # far that a file wanted now would come late; nor Interactive, which is for what a person sees. For the same
+        # reason neither LowPriorityIO nor Nice
         "ProcessType": "Standard",
         "Umask": 0o022,
         "WorkingDirectory": "/",
