@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import plistlib
+import re
 import shutil
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,7 @@ from syncd.service.unit import Job
 from tests.support.cli import COMMAND
 from tests.support.daemon import put
 from tests.support.services import FakeHost
+from worker_glue.cli.run import GRACE_S, configure
 
 WITHIN_S = 30.0
 CONFIG = '[host]\nstate_dir = "{0}/state"\n[[mirror]]\nname = "M"\nsource = "file://{0}/source"\ntarget = "{0}/M"\n'
@@ -87,3 +91,30 @@ def test_nothing_in_the_property_list_slows_the_daemon_down(mac: FakeHost) -> No
 def test_an_agent_that_ended_says_whether_it_comes_back(state: str, told: str) -> None:
     answer = Answer(("launchctl", "print"), 0, "", "")
     assert _detail(answer, {"state": state, "last exit code": "15"}, installed=True) == told
+
+
+def test_the_agent_for_workers_in_the_documents_is_one(tmp_path: Path) -> None:
+    """Carried out by sh as it stands there, up to launchctl."""
+    text = (Path(__file__).parents[2] / "docs" / "macos.md").read_text()
+    block = textwrap.dedent(re.findall(r"(?m)^  ```sh\n(.*?)^  ```", text, re.DOTALL)[-1])
+    (tmp_path / "launchctl").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "launchctl").chmod(0o755)
+    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-ec", block], env=env, capture_output=True, text=True, timeout=30, check=True)
+    file = tmp_path / "Library/LaunchAgents/local.worker-glue.plist"
+    assert done.stdout.split()[0::2] == ["bootstrap", str(file)]
+    found = plistlib.loads(file.read_bytes())
+    program, *words = found["ProgramArguments"]
+    assert program == f"{tmp_path}/.local/bin/worker-glue"
+    assert found["Label"] == "local.worker-glue"
+    assert found["ExitTimeOut"] > GRACE_S
+    assert found["KeepAlive"] == {"SuccessfulExit": False}
+    assert (tmp_path / "Library/Logs/syncd").is_dir()
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    args = parser.parse_args(words[1:])
+    assert (words[0], args.wait_for_config, str(args.log_file.parent)) == (
+        "run",
+        True,
+        f"{tmp_path}/Library/Logs/syncd",
+    )
