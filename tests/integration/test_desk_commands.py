@@ -269,6 +269,16 @@ def test_a_dead_topic_that_cannot_be_read_is_not_empty(site: Site, monkeypatch: 
     assert (done.code, "cannot be read" in done.err) == (10, True), done.err
 
 
+def test_of_several_nsqds_those_that_are_reached_are_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker_glue.desk.links.REACHED_WITHIN_S", 1.0)
+    monkeypatch.setenv("NSQD_ADDRESS", f"127.0.0.1:1,127.0.0.1:{site.nsqd.tcp_port}")
+    site.nsqd.publish(DEAD, dead_body(b"junk", "bug", "not JSON", 1, "tod-mac", "tod-mac-1", 0.0))
+    done = site("job", "--dead", "--json")
+    assert (done.code, done.json["count"]) == (3, 1)
+    assert "nsqd at 127.0.0.1:1 is not reached" in done.err
+    site.nsqd.take_all(DEAD, "worker_glue_desk", quiet_s=0.5)
+
+
 def test_stale_results(site: Site) -> None:
     job = site("submit", "B/eng", "--json").json["job_id"]
     first, second, third = site.take(3)

@@ -116,21 +116,24 @@ class TaskPress(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened_letters(settings: Settings) -> Iterator[Iterable[Letter]]:
-    """Read the dead topic. What is not finished stays in it. Raises: Unreadable, where nsqd was not reached."""
+def opened_letters(settings: Settings, say: Say = warn) -> Iterator[Iterable[Letter]]:
+    """Read the dead topic. What is not finished stays in it. say: told which of several nsqds was not reached.
+
+    Raises: Unreadable, where none was.
+    """
     nsq = settings.nsq
     if not nsq.nsqd and not nsq.lookupd:
         raise ConfigError("no nsqd is configured to read from", hint="set NSQD_ADDRESS, or nsq.nsqd_tcp_address")
     from worker_glue.nsq import Where, drain
 
     where = Where(nsq.nsqd, () if nsq.nsqd else nsq.lookupd, nsq.address_map, allow_direct=nsq.allow_direct)
-    _reach(where)
+    _reach(where, say)
     reading = cast("Generator[Letter, None, None]", drain(where, DEAD_TOPIC, DEAD_CHANNEL, idle_s=QUIET_S, name=NAME))
     with contextlib.closing(reading) as letters:
         yield letters
 
 
-def _reach(where: Where) -> None:
+def _reach(where: Where, say: Say) -> None:
     """Make sure that an nsqd lets us read: one that is away looks like an empty topic, else. Raises: Unreadable."""
     from worker_glue.nsq import Consumer
 
@@ -139,10 +142,13 @@ def _reach(where: Where) -> None:
     with Consumer(
         DEAD_TOPIC, DEAD_CHANNEL, where, lambda _: None, in_flight=0, name=NAME, say=troubles.append
     ) as reader:
-        while not (reader.state and all(each.connected for each in reader.state)):
-            if time.monotonic() > deadline:
-                raise Unreadable(f"the dead topic cannot be read: {troubles[-1]}", hint="worker-glue doctor")
+        while not (reader.state and all(each.connected for each in reader.state)) and time.monotonic() < deadline:
             time.sleep(0.02)
+        away = [each for each in reader.state if not each.connected]
+        if len(away) == len(reader.state):
+            raise Unreadable(f"the dead topic cannot be read: {troubles[-1]}", hint="worker-glue doctor")
+    for each in away:
+        say(f"nsqd at {each.address} is not reached ({each.trouble}): what it has of the dead topic is left out")
 
 
 @contextlib.contextmanager
