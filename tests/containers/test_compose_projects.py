@@ -76,8 +76,13 @@ class Site:
 
     def finish(self, job_id: str, within_s: float = 180) -> None:
         """Wait for the job's end: exactly one result a task."""
-        self.worker.until("complete", lambda: self.job(job_id).get("complete"), within_s, every_s=1)
-        done = self.job(job_id)
+        done: dict[str, Any] = {}
+
+        def complete() -> object:
+            done.update(self.job(job_id))
+            return done.get("complete")
+
+        self.worker.until("complete", complete, within_s, every_s=1)
         assert (done["results"], done["errors"], done["consumed_count"]) == (PAGES, 0, PAGES)
 
 
