@@ -39,6 +39,17 @@ usage() {
     say "usage: sh install.sh [--dry-run] [--yes] [--prefix DIR] [--bin DIR] [--python PROGRAM]"
     say "       sh install.sh --uninstall [--purge] [--dry-run] [--yes] [--prefix DIR] [--bin DIR]"
 }
+help() {
+    say "Install syncd for this user, without admin rights; or take it away again."
+    usage
+    say "  --dry-run         show the steps, do nothing"
+    say "  --yes             do not ask"
+    say "  --prefix DIR      where it is installed (~/.local/share/syncd)"
+    say "  --bin DIR         where syncd and worker-glue are linked (~/.local/bin)"
+    say "  --python PROGRAM  the Python to use, from $VERSION_NEEDED on (one on the PATH, else one that uv fetches)"
+    say "  --uninstall       take programs and services away; settings, catalogue and mirrored files stay"
+    say "  --purge           settings, passwords, catalogue and logs too; mirrored files stay in any case"
+}
 ask() {
     [ "$yes" = no ] || return 0
     printf '%s [y/N] ' "$1"
@@ -64,11 +75,12 @@ while [ $# -gt 0 ]; do
             esac
             shift
             ;;
-        -h | --help) usage && exit 0 ;;
+        -h | --help) help && exit 0 ;;
         *) usage >&2 && exit 2 ;;
     esac
     shift
 done
+[ "$purge" = no ] || [ "$uninstall" = yes ] || fail "--purge goes with --uninstall" "sh install.sh --uninstall --purge --dry-run"
 case "$prefix" in
     /*) ;;
     *) fail "--prefix has to be an absolute path: $prefix" ;;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_an_old_python_alone_is_enough_for_the_plan(home: Home, tmp_path_factory
         (["--prefix"], 1, "needs a value"),
         (["--python", "/bin/false"], 1, "3.11"),
         (["--uninstall"], 1, "not installed"),
+        (["--purge", "--yes"], 1, "goes with --uninstall"),
     ],
 )
 def test_wrong_words_are_said(home: Home, words: list[str], code: int, named: str) -> None:
@@ -84,6 +86,14 @@ def test_wrong_words_are_said(home: Home, words: list[str], code: int, named: st
     assert done.returncode == code
     assert named in done.stderr
     assert home.files() == []
+
+
+def test_the_help_names_every_option(home: Home) -> None:
+    done = home.script("--help")
+    options = {word for line in SCRIPT.read_text().splitlines() for word in re.findall(r"^ +(--[a-z]+)\)", line)}
+    assert done.returncode == 0
+    assert len(options) >= 4
+    assert [each for each in {*options, "--prefix", "--bin", "--python"} if f"\n  {each} " not in done.stdout] == []
 
 
 @pytest.mark.timeout(400)
