@@ -184,6 +184,12 @@ class Demand:
             answer = self._answer(path, State.FETCHING, reason, retry_after_s=RETRY_S)
         self._end(path, answer._replace(hint=answer.hint or detail))
 
+    def is_waited_for(self, path: RelPath) -> bool:
+        """Whether somebody waits for the answer about a path."""
+        with self._changed:
+            wish = self._wishes.get(path)
+            return wish is not None and bool(wish.waiting)
+
     def settle(self, path: RelPath, answer: Resolution) -> None:
         """Answer everybody who waits for a path with what a look at the source gave."""
         self._end(path, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -65,6 +65,9 @@ class Answering(Protocol):
 
     def failed(self, path: RelPath, reason: Reason, detail: str) -> None:
         """The file could not be fetched."""
+
+    def is_waited_for(self, path: RelPath) -> bool:
+        """Whether somebody waits for the answer."""
 
     def settle(self, path: RelPath, answer: Resolution) -> None:
         """A look at the source gave this answer."""
@@ -215,14 +218,19 @@ class Session:
             return unknown._replace(state=State.REFUSED, reason=reason, hint=hint_for(reason, path))
         if not ending.certain:
             return unknown._replace(reason=Reason.LISTING_INCOMPLETE, retry_after_s=RETRY_S)
-        near = () if ending.near is None else (RelPath(ending.near + path[len(ending.at) :]),)
         return unknown._replace(
             state=State.MISSING,
             reason=Reason.NOT_LISTED,
             hint=hint_for(Reason.NOT_LISTED, path),
             listed_at=utc_text(self._ports.now_ns()),
-            near=tuple(server_path(self._rules.name, meant) for meant in near),
+            near=tuple(server_path(self._rules.name, meant) for meant in self._near(path, ending)),
         )
+
+    def _near(self, path: RelPath, ending: Ending) -> Sequence[RelPath]:
+        """Return what somebody may mean who waits for a file that is not there; nobody waits for what a queue names."""
+        if ending.near is not None:
+            return [RelPath(ending.near + path[len(ending.at) :])]
+        return self._ports.catalogue.near_names(path) if self._demand.is_waited_for(path) else []
 
     def _settled(self, fetch: Fetch) -> None:
         self._demand.committed(fetch.path)

@@ -141,6 +141,9 @@ class MirrorCatalogue(Protocol):
     def records(self, below: RelPath = ...) -> Iterator[tuple[RelPath, Record]]:
         """Stream all records below a directory, ordered by directory and name."""
 
+    def near_names(self, path: RelPath) -> list[RelPath]:
+        """Return held paths that somebody who says `path` may mean, at most three; takes some milliseconds."""
+
     def known_directories_below(self, path: RelPath) -> Iterator[RelPath]:
         """Return the folders known below a directory, the deepest first (itself left out)."""
 

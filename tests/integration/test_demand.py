@@ -119,6 +119,12 @@ def test_a_missing_file_is_looked_for_in_a_complete_listing(bench: Bench) -> Non
     assert bench.ask("nowhere/x.jpg").state is State.MISSING
 
 
+def test_a_missing_file_s_names_elsewhere_are_told_to_who_waits(bench: Bench) -> None:
+    bench.run()
+    assert bench.ask("elsewhere/3.jpg").near == ("M/a/3.jpg",)
+    assert bench.ask("a/3 .jpg").near == ("M/a/3.jpg",)
+
+
 def test_a_name_that_the_server_does_not_even_look_for_is_missing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
