@@ -66,13 +66,14 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   16 MiB or 100,000 lines, and for a file that somebody waits for, the share's bytes are read and compared. Edits that
   restore a time are found as ever, by `verify --source` and `verify_days`. A run that needs them has one connection
   more.
-- `fallback_sources`: the main server is asked first, then the stand-bys in their order; only one that cannot be reached
-  is passed over, and a run asks one server only. From a stand-by just what is missing here is fetched: nothing that is
-  held is replaced, renamed or retired. `syncd status` says which is in use, and why. Each URL has its own user;
-  `password_file`, `key_file`, `known_hosts_file`, `encrypt` and `marker` are those of the mirror. A refused login, an
-  empty or another share stop the run at whichever server they are found: a person has to look. A server that is away
-  is asked last for 30 s, then first again. Changes are watched for, and bytes compared by `verify --source`, on the
-  main server only.
+- `fallback_sources`: the main server is asked first, then the stand-bys in their order; only one that cannot be
+  reached, or has no such share or folder, is passed over, and a run asks one server only. From a stand-by just what is
+  missing here is fetched: nothing that is held is replaced, renamed or retired. `syncd status` says which is in use,
+  and why. Each URL has its own user; `password_file`, `key_file`, `known_hosts_file`, `encrypt` and `marker` are those
+  of the mirror. A refused login, an empty or another share stop the run at whichever server they are found: a person
+  has to look. A server that is away is asked last for 30 s, up to two minutes while it stays away, then in its turn
+  again. Changes are watched for, and bytes compared by `verify --source`, on the main server only; when its watch is
+  back, so are the runs.
 - `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
   `[worker]` is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes

@@ -21,8 +21,9 @@ from syncd.core.planner import DirectoryPlan, Sorted
 from syncd.core.reasons import Reason
 from syncd.core.resolution import COMES_AGAIN
 
-DOWN_FOR_S = 30.0
-"""A server that was unavailable is asked after all others for so long: it costs its deadline only now and then."""
+DOWN_FIRST_S, DOWN_LONGEST_S = 30.0, 120.0
+"""A server that was unavailable is asked after all others for so long, from the first time to when it was so often: it
+costs its deadline only now and then."""
 MS_NS = 1_000_000
 
 
@@ -54,6 +55,11 @@ def in_order(down_until: Sequence[float], now: float) -> list[int]:
     """Return the order in which servers are tried: as configured, those that were down just now after all others."""
     numbers = range(len(down_until))
     return [n for n in numbers if down_until[n] <= now] + [n for n in numbers if down_until[n] > now]
+
+
+def down_for_s(times: int) -> float:
+    """Return how long a server counts as down that was found so for the `times`-th time in a row."""
+    return min(DOWN_FIRST_S * 2.0 ** min(times - 1, 10), DOWN_LONGEST_S)
 
 
 def said(tried: Sequence[Unavailable]) -> str:

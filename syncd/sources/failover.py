@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol, TypeVar
@@ -11,7 +12,7 @@ from typing import Protocol, TypeVar
 from syncd.core.errors import SourceAuthFailed, SourceUnavailable, SourceVanished, StandByRefused, SyncdError
 from syncd.core.model import Fingerprint, Listing, RelPath, Wanted
 from syncd.core.named import NamedTuple
-from syncd.core.stand_by import DOWN_FOR_S, StandBy, Unavailable, in_order, moves_on, none_available, said
+from syncd.core.stand_by import StandBy, Unavailable, down_for_s, in_order, moves_on, none_available, said
 from syncd.ports import Fetched, FetchQueue, Outcome, Pace, Sink, Source, SourceInfo
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Standing:
         self._clock = clock
         self._lock = threading.Lock()
         self._down: dict[str, tuple[float, Unavailable]] = {}
+        self._times: Counter[str] = Counter()
         self._in_use = ""
 
     def in_order(self, servers: Sequence[Server]) -> list[Server]:
@@ -73,13 +75,15 @@ class Standing:
         """A server could not be asked: for a while it comes after all others."""
         found = Unavailable(server.name, error.message, error.hint, isinstance(error, SourceVanished))
         with self._lock:
-            self._down[server.id] = self._clock() + DOWN_FOR_S, found
+            self._times[server.id] += 1
+            self._down[server.id] = self._clock() + down_for_s(self._times[server.id]), found
         return found
 
     def note_up(self, server: Server, stand_by: StandBy | None) -> None:
         """A server was asked, and answered. stand_by: None of the main one."""
         with self._lock:
             self._down.pop(server.id, None)
+            self._times.pop(server.id, None)
             before, self._in_use = self._in_use, stand_by.id if stand_by is not None else ""
         if before != self._in_use:
             self._moved(stand_by)
@@ -93,6 +97,7 @@ class Standing:
         """Ask all servers again in their order: a person wants a run, or the main server gave a sign of life."""
         with self._lock:
             self._down.clear()
+            self._times.clear()
 
 
 class FailoverSource:

@@ -21,16 +21,19 @@ from syncd.core.model import Entry, Fingerprint, Kind, LocalEntry, LocalStat, Re
 from syncd.core.planner import Sorted
 from syncd.core.reasons import Reason
 from syncd.core.stand_by import (
+    DOWN_FIRST_S,
+    DOWN_LONGEST_S,
     StandBy,
     StandByPlan,
     Unavailable,
     compare_missing,
+    down_for_s,
     in_order,
     may_come,
     moves_on,
     none_available,
 )
-from syncd.sources.failover import DOWN_FOR_S, FailoverSource, Server, Standing
+from syncd.sources.failover import FailoverSource, Server, Standing
 from syncd.sources.memory import MemorySource
 
 NOW = 1_000
@@ -59,6 +62,10 @@ def test_servers_that_were_down_just_now_come_last_and_none_is_left_out(
     down_until: list[float], order: list[int]
 ) -> None:
     assert in_order(down_until, 5) == order
+
+
+def test_a_server_that_stays_away_is_asked_more_and_more_seldom_but_never_given_up() -> None:
+    assert [down_for_s(times) for times in (1, 2, 3, 4, 1_000)] == [DOWN_FIRST_S, 60, *[DOWN_LONGEST_S] * 3]
 
 
 def test_when_none_is_left_all_are_named_with_the_first_next_step() -> None:
@@ -217,11 +224,14 @@ def test_a_dead_server_is_asked_again_after_a_while_and_moves_are_told_once() ->
         assert (found.server, found.id) == ("smb://1/s", "id 1")
         assert found.why.startswith("smb://0/s: ")
     assert main.calls["check"] == 1
-    made.now += DOWN_FOR_S
-    assert source_over(made.standing, main, other).check().stand_by is not None
+    made.now += DOWN_FIRST_S
+    for _ in range(2):
+        assert source_over(made.standing, main, other).check().stand_by is not None
     assert main.calls["check"] == 2
     main.down = False
-    made.now += DOWN_FOR_S
+    made.now += DOWN_FIRST_S
+    assert source_over(made.standing, main, other).check().stand_by is not None
+    made.now += DOWN_FIRST_S
     assert source_over(made.standing, main, other).check().stand_by is None
     assert [each is None for each in made.moved] == [False, True]
 
