@@ -70,6 +70,13 @@ class StandByMachine(EngineMachine):
         assert (report.retired, report.renamed, report.absent) == (0, 0, 0)
         assert before.items() <= self.world.mirrored().items()
 
+    @rule(number=st.integers(0, 20))
+    def lose_locally(self, number: int) -> None:  # type: ignore[override]
+        """Which files have come when a connection was lost is a matter of time, so none is drawn by its name."""
+        held = sorted(self.world.mirrored()) if self.world.target.exists() else []
+        if held:
+            (self.world.target / held[number % len(held)]).unlink()
+
     @rule(count=st.integers(0, 60))
     def lose_the_main_server_and_go_on_elsewhere(self, count: int) -> None:
         app = self.world.app()
