@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from syncd.config.secrets import Secret
 from syncd.config.urls import SourceUrl
 from syncd.config.values import shown
+
+LOOK_S = 2.0
 
 Mirrors = list[tuple[str, dict[str, Any]]]
 
@@ -44,21 +47,29 @@ def _equal_names(mirrors: Mirrors) -> Iterator[str]:
 
 def _nested_folders(host: dict[str, Any], mirrors: Mirrors) -> Iterator[str]:
     """Targets, the state directory and file sources must lie apart: each is written or swept on its own terms."""
+    real = _real_paths(_folders(host, mirrors))
     places: list[tuple[str, str, str]] = []
     if "state_dir" in host:
-        places.append(("host: state_dir", str(host["state_dir"]), _real(host["state_dir"])))
+        places.append(("host: state_dir", str(host["state_dir"]), real[host["state_dir"]]))
     for where, mirror in mirrors:
         if "target" not in mirror:
             continue
-        target = _real(mirror["target"])
+        target = real[mirror["target"]]
         for source in _sources(mirror):
-            if source.scheme == "file" and _relation(target, _real(Path(source.folder))):
+            if source.scheme == "file" and _relation(target, real[Path(source.folder)]):
                 yield f"{where}: target: {mirror['target']} and the source {source.folder} must lie apart"
-        for other, path, real in places:
-            relation = _relation(target, real)
+        for other, path, its_real in places:
+            relation = _relation(target, its_real)
             if relation:
                 yield f"{where}: target: {mirror['target']} {relation} {path} ({other}); they must lie apart"
         places.append((f"{where}: target", str(mirror["target"]), target))
+
+
+def _folders(host: dict[str, Any], mirrors: Mirrors) -> Iterator[Path]:
+    yield from (host[key] for key in ("state_dir",) if key in host)
+    for _, mirror in mirrors:
+        yield from (mirror[key] for key in ("target",) if key in mirror)
+        yield from (Path(source.folder) for source in _sources(mirror) if source.scheme == "file")
 
 
 def _equal_servers(mirror: dict[str, Any]) -> Iterator[str]:
@@ -114,10 +125,21 @@ def _sources(mirror: dict[str, Any]) -> list[SourceUrl]:
     return [*main, *mirror.get("fallback_sources", ())]
 
 
-def _real(path: Path) -> str:
-    """Return a path without links; folded on macOS, whose file systems fold case by default."""
-    real = os.path.realpath(path)
-    return real.casefold() if sys.platform == "darwin" else real
+def _real_paths(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return each path without links; folded on macOS, whose file systems fold case by default.
+
+    One on a server that has gone away stays as it is written: looking at it may never end, and commands have to.
+    """
+    found = {path: os.path.abspath(path) for path in paths}
+
+    def look() -> None:
+        for path in list(found):
+            found[path] = os.path.realpath(path)
+
+    looking = threading.Thread(target=look, name="real paths", daemon=True)
+    looking.start()
+    looking.join(LOOK_S)
+    return {path: real.casefold() if sys.platform == "darwin" else real for path, real in found.copy().items()}
 
 
 def _relation(one: str, other: str) -> str:

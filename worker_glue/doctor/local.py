@@ -26,6 +26,10 @@ def checks(settings: Settings, env: Mapping[str, str]) -> Iterator[Check]:
 
 def _state(settings: Settings) -> Check:
     folder = settings.host.state_dir / "worker"
+    kind = file_system_type(folder)
+    if is_network(kind):
+        seen = f"{folder} lies on a network file system ({kind}), where SQLite would lose results"
+        return fail("state", seen, "set host.state_dir to a local disk (in a container: a volume, no bind mount)")
     probe = folder / f".doctor-{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,10 +38,6 @@ def _state(settings: Settings) -> Check:
     except OSError as error:
         todo = "set host.state_dir (or XDG_STATE_HOME) to a local directory that this user may write"
         return fail("state", f"{folder} cannot be written: {error.strerror or error}", todo)
-    kind = file_system_type(folder)
-    if is_network(kind):
-        seen = f"{folder} lies on a network file system ({kind}), where SQLite would lose results"
-        return fail("state", seen, "set host.state_dir to a local disk (in a container: a volume, no bind mount)")
     if is_layer(kind):
         seen = f"{folder} lies in the container's own layer ({kind}): results that MongoDB has not taken go with it"
         return warn("state", seen, "mount a volume there")
