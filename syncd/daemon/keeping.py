@@ -53,6 +53,7 @@ class Keeping(Verifying):
         self.logins, self._stand_by_logins = Logins(reveal), Logins(reveal)
         self.target = OpenTarget(mirror.target, self._open)
         self.run: MirrorRun | None = None
+        self.at_stand_by = False
         self._ending: SyncdError | None = None
         self._together = Sharing(self.target.writing, yielding)
 
@@ -93,6 +94,7 @@ class Keeping(Verifying):
             report.error = report.error or error
         finally:
             self.run = None
+        self.at_stand_by = report.stand_by is not None
         self.logins.note(report.error)
 
     def verify_all(

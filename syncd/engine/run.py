@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from syncd.core import paths
-from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceVanished, SyncdError
+from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceForeign, SourceVanished, SyncdError
 from syncd.core.model import ROOT, Entry, Fingerprint, LocalStat, RelPath, Unheld
 from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
@@ -114,7 +114,7 @@ class MirrorRun:
         except SyncdError as error:
             if error.scope is Scope.FILE:
                 raise
-            self._end_early(self._stop or error)
+            self._end_early(self._stop or self._placed(error))
         except BaseException:
             self._abort_transfer()
             raise
@@ -254,6 +254,14 @@ class MirrorRun:
             committer.sweep()
 
     # -- the end
+
+    def _placed(self, error: SyncdError) -> SyncdError:
+        """Say of what a share looks like at which server it was seen, where that is not the main one."""
+        stand_by = self.report.stand_by
+        if stand_by is None or not isinstance(error, (SourceEmpty, SourceForeign)):
+            return error
+        hint = "see whether fallback_sources names a copy of this share, and look at it there"
+        return type(error)(f"{error.message} (at the stand-by {stand_by.server})", hint=hint, reason=error.reason)
 
     def _end_early(self, error: SyncdError) -> None:
         self.report.error = error

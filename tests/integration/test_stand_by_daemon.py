@@ -15,6 +15,7 @@ from syncd.core.errors import StandByRefused
 from syncd.core.model import RelPath
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
+from syncd.daemon.care import Care
 from syncd.daemon.keeping import Keeping
 from syncd.engine import serving, transfer
 from syncd.engine.clock import Clock
@@ -22,6 +23,7 @@ from syncd.engine.demand import Demand
 from syncd.engine.report import Report
 from syncd.engine.rules import RunOptions, Sharing
 from syncd.engine.serving import DemandPorts
+from syncd.log import logger
 from syncd.sources.memory import MemorySource
 from tests.support.stand_by_world import StandByWorld
 
@@ -243,3 +245,23 @@ def test_a_newer_version_that_came_meanwhile_is_not_replaced(bench: Bench) -> No
     bench.keeping._together = Sharing(bench.keeping.target.writing, lambda: False)
     assert bench.ask("a/1.jpg").state is State.READY
     assert bench.world.mirrored() == FILES
+
+
+def test_the_background_comparison_does_not_wait_for_a_main_server_that_is_away(bench: Bench) -> None:
+    bench.run()
+    main, stand_by = bench.world.source, bench.world.stand_by
+    main.down = True
+    bench.run()
+    care = Care(bench.keeping, Clock().now_ns, logger(), lambda *_: None)
+    care.patrol.cycle.started_ns = 1
+    asked = main.calls["check"], stand_by.calls["check"]
+    assert not care.patrol_some(lambda: False)
+    assert care.patrol.cycle.checked == 0, "the cycle has come to its end"
+    assert (main.calls["check"], stand_by.calls["check"]) == asked
+    main.down = False
+    bench.keeping.main_is_there()
+    bench.run()
+    care.patrol.cycle.started_ns = 1
+    main_asked = main.calls["check"]
+    assert not care.patrol_some(lambda: False)
+    assert main.calls["check"] == main_asked + 1

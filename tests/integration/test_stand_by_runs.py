@@ -177,6 +177,8 @@ def test_the_guard_looks_at_a_stand_by_too(world: StandByWorld, how: str) -> Non
     assert report.exit_code == 13
     assert report.error is not None
     assert report.error.reason is (Reason.SOURCE_EMPTY if how == "empty" else Reason.SOURCE_FOREIGN)
+    assert world.urls[0] in report.error.message
+    assert "fallback_sources" in report.error.hint
     assert world.mirrored() == FILES
 
 
