@@ -25,7 +25,6 @@ from pathlib import Path
 DEVICE = "/dev/fuse"
 UP_S = 20.0
 _REQUEST, _ANSWER = struct.Struct("<IIQQIIII"), struct.Struct("<IiQ")
-_DESTROY = 38
 _UNANSWERED = {2, 36, 42}
 """FORGET, INTERRUPT, BATCH_FORGET."""
 _DETACH = 2
@@ -62,8 +61,6 @@ def main() -> None:
     while True:
         request = os.read(device, 1 << 20)
         _, code, unique, *_ = _REQUEST.unpack_from(request)
-        if begun and how == "silent" and code != _DESTROY:
-            continue
         if code in _UNANSWERED:
             continue
         error, body = answer(code)
@@ -71,6 +68,8 @@ def main() -> None:
         if not begun:
             begun = True
             print("mounted", flush=True)
+            if how == "silent":  # requests are not even taken: who waits can be killed, as on a hard NFS mount
+                threading.Event().wait()
 
 
 def _end_with_input(folder: str) -> None:
