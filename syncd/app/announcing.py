@@ -16,7 +16,7 @@ from syncd.core.paths import is_below
 from syncd.core.spelling import candidates
 from syncd.engine.feed import page
 from syncd.store.catalogue import Catalogue
-from syncd.store.catalogue_reads import MirrorReads
+from syncd.store.mirror_reads import MirrorReads
 from syncd.store.outbox import Again
 
 

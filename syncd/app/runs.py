@@ -23,9 +23,9 @@ from syncd.engine.rules import HINT_SETTLE_S, RunOptions, Sharing
 from syncd.engine.run import MirrorRun, Outcome
 from syncd.ports import Mirror, MirrorCatalogue
 from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
-from syncd.store.catalogue_reads import STARTED_OVER_NOTE
 from syncd.store.manifest import ManifestIndex
 from syncd.store.mirror import DiskMirror
+from syncd.store.mirror_reads import STARTED_OVER_NOTE
 from syncd.store.reading import open_readonly
 from syncd.store.state import Host
 

@@ -15,7 +15,7 @@ from syncd.core.paths import refuse_name
 from syncd.engine.status import PAUSED_NOTE, LastRun, MirrorFacts, MirrorStatus, Status, assess, is_paused
 from syncd.engine.why import Known
 from syncd.ports import Trashed
-from syncd.store.catalogue_reads import MirrorReads
+from syncd.store.mirror_reads import MirrorReads
 from syncd.store.reading import ReadonlyMirrorCatalogue, open_readonly
 from syncd.store.state import Host
 

@@ -13,7 +13,7 @@ from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Settings
-    from syncd.store.catalogue_reads import RunRow
+    from syncd.store.rows import RunRow
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,31 +21,24 @@ from syncd.core.paths import parents
 from syncd.ports import ClosedRun
 from syncd.store import outbox, schema
 from syncd.store.catalogue_commit import Change, distinct
-from syncd.store.catalogue_reads import WHOLE_RUN, CatalogueReads, MirrorReads
+from syncd.store.catalogue_reads import CatalogueReads
 from syncd.store.findings import SqliteFindings
+from syncd.store.intents import close_intents, pack_group
 from syncd.store.looks import Looks
+from syncd.store.mirror_reads import MirrorReads
+from syncd.store.run_end import RunEnd, note_day
 from syncd.store.sql import (
     Reader,
     Row,
-    below,
-    by_directory,
     chunks,
     connect_reader,
     connect_writer,
-    int64,
     pack_print,
-    storable,
     translated,
     write_batches,
 )
 
-KEPT_RUNS = 100
-KEPT_RUN_DAYS = 1_000
-KEPT_TOMBSTONES_MS = 90 * 86_400_000
 _REMEMBERED_DIRECTORIES = 8_192
-
-_quoted = json.encoder.encode_basestring_ascii
-_NO_PATH = '""'
 
 _FINISHED = frozenset({0, 3})
 """Exit codes of a run that did all it could: done, and done but for some files."""
@@ -54,25 +46,6 @@ _FINISHED = frozenset({0, 3})
 _FORGET_IDS = """
 UPDATE records SET packed = CAST(zeroblob(8) || substr(packed, 9, 16) || zeroblob(8) || substr(packed, 33) AS BLOB)
 WHERE directory_id IN (SELECT id FROM directories WHERE mirror_id = ?)"""
-_MARK_ABSENT = """
-UPDATE records SET absent_run = ? WHERE directory_id = ? AND name IN (SELECT value FROM json_each(?))"""
-_SUBTREE = """
-SELECT json_group_array(id) FROM (
-    SELECT id, path FROM directories WHERE mirror_id = ?1 AND path = ?2
-    UNION ALL SELECT id, path FROM directories WHERE mirror_id = ?1 AND path >= ?3 AND path < ?4
-    ORDER BY path DESC LIMIT -1)"""
-_REMOVE_EMPTY = """
-DELETE FROM directories WHERE id = ?1 AND path <> '' AND NOT EXISTS (SELECT 1 FROM records WHERE directory_id = ?1)
-    AND NOT EXISTS (SELECT 1 FROM directories AS inner WHERE inner.parent_id = ?1)"""
-_NOTE_UNHELD = """
-INSERT INTO unheld (mirror_id, path, reason, detail, size, mtime_ns, attempts, since, run_id)
-VALUES {}
-ON CONFLICT (mirror_id, path) DO UPDATE SET
-    attempts = CASE WHEN reason <> excluded.reason THEN 1
-                    WHEN run_id = excluded.run_id THEN attempts ELSE attempts + 1 END,
-    since = CASE WHEN reason <> excluded.reason THEN excluded.since ELSE since END,
-    reason = excluded.reason, detail = excluded.detail, size = excluded.size, mtime_ns = excluded.mtime_ns,
-    run_id = excluded.run_id"""
 
 
 class Catalogue(CatalogueReads):
@@ -172,7 +145,7 @@ class Catalogue(CatalogueReads):
         """Note that syncd ran on a day (YYYY-MM-DD, UTC)."""
         if self._reader.row("SELECT 1 FROM run_days WHERE day = ?", (day,)) is None:
             with self.transaction() as db:
-                _note_day(db, day)
+                note_day(db, day)
 
     @property
     def is_busy(self) -> bool:
@@ -299,23 +272,9 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
     # --- a group of files
 
     def declare(self, intents: Sequence[Intent]) -> None:
-        ids, declared = _ids(intents), f"[{', '.join(map(_plain, intents))}]"
+        ids, declared = pack_group(intents)
         with self._catalogue.transaction() as db:
             db.execute("INSERT INTO intents (mirror_id, ids, declared) VALUES (?, ?, ?)", (self.id, ids, declared))
-
-    def _close_intents(self, db: sqlite3.Connection, closes: Sequence[Intent]) -> None:
-        """Remove closed intents: whole groups, as a rule; else what is left of a group stays."""
-        if db.execute("DELETE FROM intents WHERE mirror_id = ? AND ids = ?", (self.id, _ids(closes))).rowcount:
-            return
-        closed = {intent.id for intent in closes}
-        groups = db.execute("SELECT seq, declared FROM intents WHERE mirror_id = ?", (self.id,)).fetchall()
-        for seq, declared in groups:
-            left = [plain for plain in json.loads(declared) if plain[0] not in closed]
-            if left:
-                row = _ids(left), json.dumps(left), seq
-                db.execute("UPDATE intents SET ids = ?, declared = ? WHERE seq = ?", row)
-            else:
-                db.execute("DELETE FROM intents WHERE seq = ?", (seq,))
 
     def commit(self, facts: Sequence[Fact], closes: Sequence[Intent], *, run_id: str, now_ms: int) -> None:
         """See ports.MirrorCatalogue. announce=False is silent only for a held path whose digest stays the same.
@@ -328,7 +287,7 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
                 change.apply(batch)
             announced = change.finish()
             if closes:
-                self._close_intents(db, closes)
+                close_intents(db, self.id, closes)
         if announced:
             self._announced_run = run_id
             self._catalogue.on_announced()
@@ -415,111 +374,24 @@ class SqliteMirrorCatalogue(Looks, MirrorReads):
         """
         changed = self._announced_run == run_id or any(report.get(count) for count in outbox.CHANGES)
         with self._catalogue.transaction() as db:
+            end = RunEnd(db, self._catalogue, self.id, run_id, finished_at)
             if findings is not None and partial:
-                self._take_over_part(db, findings, finished_at)
+                end.take_over_part(findings)
             elif findings is not None:
-                self._take_over(db, findings, finished_at)
-            for chunk in chunks(self._unheld_row(unheld, finished_at, run_id) for unheld in failures):
-                write_batches(db, _NOTE_UNHELD, chunk)
+                end.take_over(findings, self.approved())
+            end.note_failures(failures)
             if findings is not None and not partial:
-                db.execute("DELETE FROM unheld WHERE mirror_id = ? AND run_id <> ?", (self.id, run_id))
-                db.execute("UPDATE mirrors SET listed_at = ? WHERE id = ?", (started_at, self.id))
-                if exit_code in _FINISHED:
-                    db.execute("UPDATE mirrors SET last_success = ? WHERE id = ?", (finished_at, self.id))
+                end.note_look(started_at, success=exit_code in _FINISHED)
             if keep or changed:
-                row = (run_id, self.id, started_at, finished_at, state, exit_code, json.dumps(report), changed)
-                _note_run(db, self.id, row)
-            if _note_day(db, finished_at[:10]):
-                _trim_tombstones(db, datetime.fromisoformat(finished_at))
+                end.note_run(started_at, state, exit_code, json.dumps(report), announce=changed)
+            end.note_day()
         if findings is not None:
             findings.close()
-
-    def _take_over_part(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
-        """First absences, what was seen again, what is unheld, new folders."""
-        run_id = findings.run_id
-        for chunk in chunks(findings.newly_absent()):
-            db.executemany(_MARK_ABSENT, ((run_id, *names) for names in by_directory(chunk)))
-        for chunk in chunks(findings.reappeared()):
-            db.executemany(_MARK_ABSENT, (("", *names) for names in by_directory(chunk)))
-        for rows in chunks((self.id, *unheld, 1, at, run_id) for unheld in findings.still_unheld()):
-            write_batches(db, _NOTE_UNHELD, rows)
-        for new in chunks(findings.folders_new()):
-            self._catalogue.directory_ids(self.id, set(new), make=True)
-
-    def _take_over(self, db: sqlite3.Connection, findings: SqliteFindings, at: str) -> None:
-        run_id = findings.run_id
-        self._take_over_part(db, findings, at)
-        db.execute("DELETE FROM approvals WHERE mirror_id = ? AND approved = 0 AND run_id <> ?", (self.id, run_id))
-        settled = json.dumps([path for path in self.approved() if not findings.concerns(path)])
-        drop = "DELETE FROM approvals WHERE mirror_id = ? AND path IN (SELECT value FROM json_each(?))"
-        db.execute(drop, (self.id, settled))
-        self._take_over_folders(db, findings)
-
-    def _take_over_folders(self, db: sqlite3.Connection, findings: SqliteFindings) -> None:
-        """Absent folders go where nothing is held at or below them."""
-        self._catalogue.forget_directory_ids()
-        for path in findings.folders_gone():
-            rows = db.execute(_SUBTREE, (self.id, path, *below(path))).fetchone()
-            db.executemany(_REMOVE_EMPTY, ((directory_id,) for directory_id in json.loads(rows[0])))
-
-    def _unheld_row(self, unheld: Unheld, at: str, run_id: str) -> Row:
-        path, detail = storable(unheld.path), storable(unheld.detail)
-        return (self.id, path, unheld.reason.value, detail, int64(unheld.size), int64(unheld.mtime_ns), 1, at, run_id)
 
     def _set(self, column: str, value: object) -> None:
         with self._catalogue.transaction() as db:
             db.execute(f"UPDATE mirrors SET {column} = ? WHERE id = ?", (value, self.id))
 
 
-def _ids(intents: Sequence[Sequence[Any]]) -> str:
-    """Return the ids of a group as it is looked up by them: JSON, as ids are plain ASCII."""
-    return '["' + '", "'.join([intent[0] for intent in intents]) + '"]'
-
-
-def _plain(intent: Intent) -> str:
-    """Return an intent as JSON: several times faster than json.dumps, and this runs for every file.
-
-    Only paths need escapes: ids, names in staging and digests are of our own making, and plain ASCII.
-    """
-    number, kind, path, sha256, fingerprint, staged, from_path = intent
-    return (
-        f'["{number}", "{kind}", {_quoted(path)}, "{sha256}", [{", ".join(map(str, fingerprint))}], '
-        f'"{staged}", {_quoted(from_path) if from_path else _NO_PATH}]'
-    )
-
-
 def _nobody() -> None:
     """Be told of new announcements, and do nothing."""
-
-
-def _note_run(db: sqlite3.Connection, mirror_id: int, row: Row) -> None:
-    """Write a run's row; the mirror's latest KEPT_RUNS are kept, its last whole one, and those that owe a message."""
-    db.execute(
-        """INSERT OR REPLACE INTO runs
-               (run_id, mirror_id, started_at, finished_at, state, exit_code, report, announce_after)
-           VALUES (?, ?, ?, ?, ?, ?, ?, CASE WHEN ? THEN (SELECT next_seq - 1 FROM feed) END)""",
-        row,
-    )
-    db.execute(
-        f"""DELETE FROM runs WHERE mirror_id = ?1 AND announce_after IS NULL AND seq <= (
-               SELECT seq FROM runs WHERE mirror_id = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)
-            AND seq <> coalesce((SELECT max(seq) FROM runs AS r WHERE mirror_id = ?1 AND {WHOLE_RUN}), -1)""",
-        (mirror_id, KEPT_RUNS),
-    )
-
-
-def _note_day(db: sqlite3.Connection, day: str) -> bool:
-    """Note a day on which syncd ran; False when that is known already."""
-    if not db.execute("INSERT OR IGNORE INTO run_days (day) VALUES (?)", (day,)).rowcount:
-        return False
-    keep = "SELECT day FROM run_days ORDER BY day DESC LIMIT ?"
-    db.execute(f"DELETE FROM run_days WHERE day NOT IN ({keep})", (KEPT_RUN_DAYS,))
-    return True
-
-
-def _trim_tombstones(db: sqlite3.Connection, now: datetime) -> None:
-    """Forget old tombstones; the floor under each mirror's generations takes their place."""
-    before = int(now.timestamp() * 1_000) - KEPT_TOMBSTONES_MS
-    newest = "SELECT max(generation) FROM tombstones WHERE mirror_id = mirrors.id AND generation < ?1"
-    db.execute(f"UPDATE mirrors SET generation_floor = max(generation_floor, coalesce(({newest}), 0))", (before,))
-    db.execute("DELETE FROM tombstones WHERE generation < ?", (before,))

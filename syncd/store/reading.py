@@ -22,8 +22,9 @@ from typing import NoReturn, Self
 from syncd.core.errors import CatalogueError
 from syncd.core.model import Fact, Intent, Partial, RelPath
 from syncd.store import schema
-from syncd.store.catalogue_reads import CatalogueReads, MirrorReads
+from syncd.store.catalogue_reads import CatalogueReads
 from syncd.store.looks import Looks
+from syncd.store.mirror_reads import MirrorReads
 from syncd.store.sql import Parameters, Reader, Row, connect_reader, primary_code, translated
 
 _ATTEMPTS = 5

@@ -16,7 +16,8 @@ from syncd.core.errors import CatalogueError
 from syncd.core.model import Dropped, FileEvent, Fingerprint, IntentKind, LocalStat, Partial, RelPath, Unheld
 from syncd.core.reasons import Reason
 from syncd.ports import MirrorCatalogue, Totals
-from syncd.store.catalogue import KEPT_RUNS, Catalogue, SqliteMirrorCatalogue
+from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
+from syncd.store.run_end import KEPT_RUNS
 from tests.support.catalogues import NOW_MS, digest, finish, held, hold, intent, open_catalogue, record_of, seen
 
 A, B, C = RelPath("a.jpg"), RelPath("deep/er/b c .JPG"), RelPath("deep/ö/ü.pdf")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Dropped, FileEvent, RelPath
-from syncd.store.catalogue import KEPT_RUNS, Catalogue, SqliteMirrorCatalogue
+from syncd.store.catalogue import Catalogue, SqliteMirrorCatalogue
 from syncd.store.outbox import Again
+from syncd.store.run_end import KEPT_RUNS
 from tests.support.catalogues import digest, finish, held, hold, open_catalogue
 
 EARLY, LATE = "2026-01-01T00:00:00.000Z", "2026-01-01T00:20:00.000Z"
