@@ -279,6 +279,8 @@ def ci(arguments):
     code, last = check(arguments)
     say("containers")
     beside = call_containers(["--left", f"{end - time.monotonic():.0f}"])
+    if beside:
+        print("error: failed: containers (see above)", file=sys.stderr, flush=True)
     print(*last, sep="\n", flush=True)
     return max(code, beside)
 

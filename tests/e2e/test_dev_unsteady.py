@@ -73,3 +73,25 @@ def test_a_run_without_failures_ends_with_its_own_summary(dev: ModuleType, tmp_p
     code, last = dev.run_tests([])
     assert code == 0
     assert "1 passed" in last[-1] and len(last) == 1
+
+
+@pytest.mark.parametrize(("tests", "containers"), [(0, 0), (1, 0), (0, 1)])
+def test_the_containers_come_last_with_the_time_that_is_left_and_the_summary_is_said_again(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tests: int, containers: int
+) -> None:
+    """Failed tests do not keep the containers from being tried, and either fails the whole."""
+
+    def call_containers(arguments: list[str]) -> int:
+        print("containers", *arguments)
+        return containers
+
+    monkeypatch.setattr(dev, "install", print)
+    monkeypatch.setattr(dev, "install_for_containers", lambda: None)
+    monkeypatch.setattr(dev, "check", lambda arguments: (tests, ["= 9 passed ="]))
+    monkeypatch.setattr(dev, "call_containers", call_containers)
+    assert dev.ci([]) == (tests or containers)
+    said, errors = capfd.readouterr()
+    asked, last = said.splitlines()[-2:]
+    assert 0 < float(asked.removeprefix("containers --left ")) <= dev.CI_S
+    assert last == "= 9 passed ="
+    assert ("failed: containers" in errors) == bool(containers)

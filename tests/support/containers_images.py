@@ -1,8 +1,8 @@
 """The images that tests/containers runs, made with podman; and whether this machine can run containers at all.
 
     why = trouble()           # "" or the reason why there can be no containers here
-    make_base()               # BaseFailed: Debian's packages cannot be had
-    build_images()            # the project's own, and NSQ and FerretDB for the lab; what did not change is not built
+    make_base(end)            # BaseFailed: Debian's packages cannot be had
+    build_images(end)         # the project's own, and NSQ and FerretDB for the lab; what did not change is not built
 
 No registry is asked: the base image is made by mmdebstrap under the name that the Dockerfiles use. Needs root.
 """
@@ -15,6 +15,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +37,7 @@ SERVICES = {
 """Our images: the folder of deploy/ and the service there that say how each is built."""
 NAMES = (*SERVICES, "nsq", "ferretdb")
 NEEDED = ("podman", "runc", "iptables", "ip", "catatonit", "mmdebstrap")
-BUILD_S, RUN_S, PROBE_S = 900.0, 120.0, 60.0
+RUN_S, PROBE_S = 120.0, 30.0
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # as in Debian's own image: packages are not kept, leave their documentation out and are not synced to disk one by one
@@ -95,7 +96,7 @@ def trouble() -> str:
     except subprocess.TimeoutExpired as error:
         return f"no answer within {PROBE_S:.0f} s from {' '.join(error.cmd)}"
     except (AssertionError, BuildFailed, OSError) as error:
-        return " ".join(str(error).split())[-400:]
+        return " ".join(str(error).split()).rpartition("Error: ")[2][-400:]
     return ""
 
 
@@ -129,8 +130,8 @@ def cached() -> bool:
     )
 
 
-def make_base(timeout_s: float = BUILD_S) -> None:
-    """Make the base image unless it is there. Raises BaseFailed, TimeoutExpired."""
+def make_base(end: float) -> None:
+    """Make the base image, unless it is there, by `end` (monotonic). Raises BaseFailed, TimeoutExpired."""
     if subprocess.run(["podman", "image", "exists", BASE], check=False, timeout=RUN_S).returncode == 0:
         return
     with tempfile.TemporaryDirectory(dir=_in_memory()) as folder:
@@ -138,10 +139,10 @@ def make_base(timeout_s: float = BUILD_S) -> None:
         argv = ["mmdebstrap", "--variant=apt", "--mode=root", "--dpkgopt=force-unsafe-io", *_settings(Path(folder))]
         argv += ["bookworm", str(tar), "http://deb.debian.org/debian"]
         env = {**os.environ, "TMPDIR": folder}
-        done = subprocess.run(argv, env=env, capture_output=True, check=False, timeout=timeout_s)
+        done = subprocess.run(argv, env=env, capture_output=True, check=False, timeout=_until(end))
         if done.returncode:
             raise BaseFailed(" ".join(done.stderr.decode(errors="replace").split())[-400:])
-        call("podman", "import", "-q", tar, BASE, timeout_s=timeout_s)
+        call("podman", "import", "-q", tar, BASE, timeout_s=_until(end))
 
 
 def _settings(folder: Path) -> list[str]:
@@ -164,16 +165,20 @@ def _in_memory() -> str | None:
     return None
 
 
-def build_images(timeout_s: float = BUILD_S) -> None:
-    """Build what both projects run, where it changed since, two at a time; layers are cached by podman.
+def _until(end: float) -> float:
+    return max(0.1, end - time.monotonic())
+
+
+def build_images(end: float) -> None:
+    """Build what both projects run, where it changed since, two at a time, by `end` (monotonic); podman caches layers.
 
     Raises: AssertionError with what podman said; TimeoutExpired.
     """
-    make_base(timeout_s)
+    make_base(end)
     ours = {"nsqlookupd": built(nsqd.RECIPE), "nsqd": built(nsqd.RECIPE)}
     jobs = (
-        lambda: [_build(name, timeout_s) for name in ("worker", "syncd")],  # in turn: they share their first stages
-        lambda: [_build(name, timeout_s) for name in ("samba", "sshd", "proxy")],  # what takes longest comes first
+        lambda: [_build(name, end) for name in ("worker", "syncd")],  # in turn: they share their first stages
+        lambda: [_build(name, end) for name in ("samba", "sshd", "proxy")],  # what takes longest comes first
         lambda: _build_from_programs("nsq", ours, _NSQ, _NSQD),
         lambda: _build_from_programs("ferretdb", {"ferretdb": built(ferretdb.RECIPE)}, _FERRETDB, _SERVE),
     )
@@ -182,7 +187,7 @@ def build_images(timeout_s: float = BUILD_S) -> None:
             waiting.result()
 
 
-def _build(name: str, timeout_s: float) -> None:
+def _build(name: str, end: float) -> None:
     """Build an image as its compose file says; on the host's network, and so through the same proxies."""
     folder, service = SERVICES[name]
     place = ROOT / "deploy" / folder
@@ -193,7 +198,7 @@ def _build(name: str, timeout_s: float) -> None:
     if name in {"worker", "syncd"} and _AUTHORITIES.exists():
         argv += ["--volume", f"{_AUTHORITIES}:/ca.crt:ro", "--build-arg", "CA=/ca.crt"]
     context = (place / recipe["context"]).resolve()
-    call(*argv, "-f", context / recipe["dockerfile"], context, timeout_s=timeout_s, cwd=context)
+    call(*argv, "-f", context / recipe["dockerfile"], context, timeout_s=_until(end), cwd=context)
 
 
 def _build_from_programs(name: str, programs: Mapping[str, Path], recipe: str, start: str) -> None:

@@ -10,6 +10,7 @@ suite that takes longer than LIMIT_S too. The last line of the output sums it up
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
 import signal
@@ -45,7 +46,7 @@ def main() -> int:
         code, said = _run(arguments, began + left_s, limit_s)
     except NotTested as error:
         code, said = (1 if given.left is None else 0), f"CONTAINERS NOT TESTED: {error}"
-    except (AssertionError, subprocess.TimeoutExpired) as error:
+    except AssertionError as error:
         print(error, file=sys.stderr)
         code, said = 1, "containers: failed: an image was not built (see above)"
     print(f"{said} ({time.monotonic() - began:.0f} s)", flush=True)
@@ -54,14 +55,13 @@ def main() -> int:
 
 def _run(arguments: Sequence[str], end: float, limit_s: float) -> tuple[int, str]:
     """Return the exit code and the line that sums it up."""
+    _there_is_time(end, JOB_S, "one job")
     why = trouble()
     if why:
         raise NotTested(f"this machine cannot hold them: {why}")
     _images(end)
-    left_s = end - time.monotonic()
+    left_s = _there_is_time(end, JOB_S, "one job")
     only = [] if left_s >= WHOLE_S else ["-k", JOB]
-    if left_s < JOB_S:
-        raise NotTested(f"{left_s:.0f} s are left, and even one job needs {JOB_S:.0f}")
     what = "the whole suite" if not only else f"one job only, since {left_s:.0f} s are left"
     print(f"== containers: {what}", flush=True)
     limit_s = min(limit_s, left_s) - ENDING_S
@@ -71,20 +71,26 @@ def _run(arguments: Sequence[str], end: float, limit_s: float) -> tuple[int, str
     return code, f"containers: {'passed' if code == 0 else 'failed'}: {what}"
 
 
+def _there_is_time(end: float, needed_s: float, what: str) -> float:
+    """Return how many seconds are left. Raises NotTested when they do not do."""
+    left_s = end - time.monotonic()
+    if left_s < needed_s:
+        raise NotTested(f"{left_s:.0f} s are left, and {what} may need {needed_s:.0f}")
+    return left_s
+
+
 def _images(end: float) -> None:
     """Build the images, if there is time for them and one job. Raises NotTested, AssertionError."""
-    left_s = end - time.monotonic()
-    needed_s = JOB_S + (0 if cached() else IMAGES_S)
-    if left_s < needed_s:
-        raise NotTested(f"{left_s:.0f} s are left, and images and one job need {needed_s:.0f}")
+    if not cached():
+        _there_is_time(end, IMAGES_S + JOB_S, "images and one job")
     print("== containers: images", flush=True)
     try:
-        make_base(left_s - JOB_S)
-        build_images(left_s - JOB_S)
+        make_base(end - JOB_S)
+        build_images(end - JOB_S)
     except BaseFailed as error:
         raise NotTested(f"Debian's packages cannot be had for the base image: {error}") from error
     except subprocess.TimeoutExpired as error:
-        raise NotTested(f"images were not built within the {left_s - JOB_S:.0f} s that were left for them") from error
+        raise NotTested("the images were not built in the time that was left for them") from error
 
 
 def _pytest(arguments: Sequence[str], limit_s: float) -> int | None:
@@ -103,7 +109,8 @@ def _pytest(arguments: Sequence[str], limit_s: float) -> int | None:
                 pytest.kill()
             return None
         finally:
-            remove(run)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                remove(run)
 
 
 if __name__ == "__main__":
