@@ -245,7 +245,7 @@ def _lines(text: str) -> int:
 
 
 def _service(text: str) -> str:
-    from syncd.config.keys import service_name
+    from syncd.config.readers import service_name
 
     try:
         return service_name(text)

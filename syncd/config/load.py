@@ -12,7 +12,8 @@ from typing import Any
 
 from syncd.config import values
 from syncd.config.check import cross_checks, mail_checks
-from syncd.config.keys import ALERTS, API, HOST, HOSTS, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key, Place
+from syncd.config.keys import ALERTS, API, HOST, HOSTS, MIRROR, MISPLACED, MONGO, NSQ, REQUIRED, WORKER, Key
+from syncd.config.readers import Place
 from syncd.config.secrets import Secret, is_handed_over, is_mounted
 from syncd.config.settings import (
     AlertSettings,

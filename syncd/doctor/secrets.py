@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from syncd.config import MirrorSettings, Secret, Settings
-from syncd.config.keys import TABLES, Place
+from syncd.config.keys import TABLES
+from syncd.config.readers import Place
 from syncd.config.secrets import is_mounted, redact
 from syncd.config.settings import RemoteSettings
 from syncd.core.errors import ConfigError

@@ -11,7 +11,8 @@ import pytest
 
 from syncd import config
 from syncd.config import Secret, Settings
-from syncd.config.keys import MISPLACED, REQUIRED, TABLES, Place
+from syncd.config.keys import MISPLACED, REQUIRED, TABLES
+from syncd.config.readers import Place
 from syncd.config.template import render
 from syncd.core.errors import ConfigError
 
