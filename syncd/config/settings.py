@@ -11,7 +11,8 @@ from pathlib import Path
 from syncd.config.cron import Cron
 from syncd.config.secrets import Secret
 from syncd.config.urls import SourceUrl
-from syncd.config.values import Address, Hours, MinFree, Rate
+from syncd.config.values import Address, MinFree, Rate
+from syncd.core.hours import Hours
 from syncd.core.named import NamedTuple
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from syncd.core.hours import Hours
 from syncd.core.named import NamedTuple
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
@@ -67,19 +68,6 @@ class RateWindow(NamedTuple):
     def holds(self, minute: int) -> bool:
         """Say whether a minute of the day (0 to 1439) lies in this window."""
         return Hours(self.start, self.end).holds(minute)
-
-
-class Hours(NamedTuple):
-    """A part of each day, in minutes of the day, local time: from `start` to before `end`, over midnight or not."""
-
-    start: int
-    end: int
-
-    def holds(self, minute: int) -> bool:
-        """Say whether a minute of the day (0 to 1439) lies in it."""
-        if self.start < self.end:
-            return self.start <= minute < self.end
-        return minute >= self.start or minute < self.end
 
 
 class Rate(NamedTuple):

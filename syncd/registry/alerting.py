@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from syncd.core.hours import Hours
 from syncd.ports.alerting import AlertLease
 from syncd.registry import documents as doc
 from syncd.registry.link import UNHURRIED, Documents, Link, Patience, silent
@@ -194,7 +195,7 @@ def _holds(hours: object, minute: int) -> bool:
     start, end = (hours.get("start"), hours.get("end")) if isinstance(hours, Mapping) else (None, None)
     if not isinstance(start, int) or not isinstance(end, int):
         return False
-    return start <= minute < end if start < end else minute >= start or minute < end
+    return Hours(start, end).holds(minute)
 
 
 def _number(value: object) -> int:

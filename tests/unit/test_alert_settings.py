@@ -20,6 +20,7 @@ from syncd.app.alarming import open_channels, thresholds_of
 from syncd.cli import alerts
 from syncd.config import Settings, values
 from syncd.core.errors import ConfigError
+from syncd.core.hours import Hours
 from syncd.daemon.enrolment import away_utc
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -146,7 +147,7 @@ def test_what_is_no_hours(text: object) -> None:
 
 def test_away_is_read(tmp_path: Path) -> None:
     assert "are no hours" in problems(tmp_path, '[host]\naway = "by night"\n')
-    assert load(tmp_path, '[host]\naway = "22:00-07:00"\n').host.away == (values.Hours(22 * 60, 7 * 60),)
+    assert load(tmp_path, '[host]\naway = "22:00-07:00"\n').host.away == (Hours(22 * 60, 7 * 60),)
 
 
 @pytest.mark.parametrize(("zone", "utc"), [("UTC", (1320, 420)), ("Asia/Kolkata", (990, 90))])
