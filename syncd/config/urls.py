@@ -65,7 +65,7 @@ def source_url(value: object, base: Path) -> SourceUrl:
     scheme, mark, rest = value.partition("://")
     scheme = scheme.lower()
     if not mark or scheme not in ("smb", "sftp", "file"):
-        raise ValueError(f"{_without_login(value)} is not a source; write it like {_EXAMPLE}")
+        raise ValueError(f"{shown(value)} is not a source; write it like {_EXAMPLE}")
     if scheme == "file":
         return SourceUrl("file", _local_folder(value, rest, base))
     return _remote(value, scheme, rest)
@@ -74,21 +74,14 @@ def source_url(value: object, base: Path) -> SourceUrl:
 _EXAMPLE = '"smb://USER@HOST:PORT/SHARE/FOLDER", "sftp://USER@HOST:PORT/PATH" or "file:///PATH"'
 
 
-def _without_login(value: str) -> str:
-    """Return the URL for a message without what may be a password."""
-    return shown(re.sub(r"(://[^/]*?):.*@", r"\1:***@", value))
-
-
 def _remote(value: str, scheme: str, rest: str) -> SourceUrl:
     at = rest.find("/")
     if "@" in rest and 0 <= at < rest.index("@") and ":" in rest[:at]:
         at = rest.find("/", rest.rindex("@"))  # a "/" inside of a raw password: refuse it as a password
     authority, path = (rest, "") if at < 0 else (rest[:at], rest[at:])
     login, mark, place = authority.rpartition("@")
-    if ":" in login:
-        raise ValueError(
-            f"{_without_login(value)} has a password in it; take it out and name its file with password_file"
-        )
+    if ":" in login or "%3a" in login.lower():
+        raise ValueError(f"{shown(value)} has a password in it; take it out and name its file with password_file")
     if "?" in path or "#" in path:
         raise ValueError(f"{shown(value)} has ? or # in it; in a path write them as %3F and %23")
     host, port = _host_and_port(value, scheme, place)

@@ -100,18 +100,29 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
+_LOGIN = re.compile(r"^(\s*(?>(?:[A-Za-z][\w+.-]*:)?[/\\]+|)[^:/\\]*?)(?::|%3[Aa])(.+)@", re.DOTALL)
+"""The start of a text that may be an address with a password in it, however badly it is written."""
+
+
 def shown(value: object) -> str:
-    """Return a value as its reader wrote it, more or less: quoted text, true and false, shortened."""
+    """Return a value as its reader wrote it, more or less: quoted text, true and false, shortened, no password."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        text = value if len(value) <= 60 else value[:57] + "..."
+        text = _LOGIN.sub(r"\1:***@", value)
+        text = text if len(text) <= 60 else text[:57] + "..."
         return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + '"'
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
         return "a list"
     return str(value)[:60]
+
+
+def password_in(text: str) -> str:
+    """Return what may be the password in an address, "" if there is none."""
+    found = _LOGIN.match(text)
+    return found[2] if found else ""
 
 
 def text(value: object) -> str:

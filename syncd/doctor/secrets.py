@@ -18,6 +18,7 @@ from syncd.config.keys import TABLES
 from syncd.config.readers import Place
 from syncd.config.secrets import is_mounted, redact
 from syncd.config.settings import RemoteSettings
+from syncd.config.values import password_in
 from syncd.core.errors import ConfigError
 from syncd.core.mongo_uri import read
 from syncd.doctor.checks import Check, Level, fail, ok
@@ -141,6 +142,7 @@ def _of_table(table: Mapping[str, Any], place: Place) -> Iterator[str]:
 
 
 def _of_key(key: str, value: str, place: Place) -> Iterator[str]:
+    yield password_in(value)  # a URL may be so badly written that it is none
     if key in _FILES:
         yield from [value] if "://" in value else _contents(place.path(value or "."))
     elif key in _VARIABLES:

@@ -15,6 +15,7 @@ from syncd.config.keys import MISPLACED, REQUIRED, TABLES
 from syncd.config.readers import Place
 from syncd.config.template import render
 from syncd.core.errors import ConfigError
+from syncd.doctor.secrets import Scrubber
 
 Write = Callable[[str], Path]
 
@@ -222,6 +223,35 @@ def test_each_wrong_value_is_one_problem(extra: str, said: str, write: Write, en
     found = problems(write(MINIMAL + extra + "\n"), env)
     assert any(said in line for line in found), found
     assert "hunter2" not in "".join(found)
+
+
+@pytest.mark.parametrize("key", ["source", "fallback_sources"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smb://me:hunter2@h/s",
+        "smb://me@corp:hunter2@h/s",
+        "smb://me%3Ahunter2@h/s",
+        "smb:///me:hunter2@h/s",
+        "smb:/me:hunter2@h/s",
+        "smb:me:hunter2@h/s",
+        "me:hunter2@h/s",
+        "//me:hunter2@h/s",
+        "\\\\CORP;me:hunter2@h\\s",
+        "file://me:hunter2@h/s",
+        f"me:hunter2{'x' * 80}@h/s",
+    ],
+)
+def test_a_password_in_a_source_is_never_shown_however_badly_the_url_is_written(
+    url: str, key: str, write: Write, env: dict[str, str]
+) -> None:
+    text = MINIMAL.replace('"file://./share"', f"'{url}'") if key == "source" else MINIMAL + f"{key} = ['{url}']\n"
+    file = write(text)
+    found = problems(file, env)
+    assert len(found) == 1
+    assert ":***@" in found[0]
+    assert "hunter2" not in found[0]
+    assert "hunter2" not in Scrubber(file, env).clean(text)
 
 
 @pytest.mark.parametrize(
