@@ -146,7 +146,7 @@ def test_starting_again_is_no_tight_loop(team: Callable[..., Team]) -> None:
     one = team("1", pace=QUICK._replace(restart_s=0.2, restart_max_s=1.0))
     until(lambda: sum(name == "worker.ended" for name, _ in one.events) >= 4)
     pauses = [fields["again_in_s"] for name, fields in one.events if name == "worker.ended"]
-    assert pauses == sorted(pauses)
+    assert pauses[:3] == sorted(pauses[:3])  # each is given up to a fifth more or less; then the longest is reached
     assert pauses[2] >= 0.6
     assert max(pauses) <= 1.2
     assert "exit code 1" in one.supervisor.staff().down.get("w-1", "exit code 1")
