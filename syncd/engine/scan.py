@@ -11,7 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from syncd.core import paths
 from syncd.core.errors import MirrorError, PathUnsafe, SourceUnavailable, SourceVanished
 from syncd.core.guard import enough_listed
-from syncd.core.model import ROOT, Entry, Fingerprint, Held, Kind, Listing, LocalEntry, Record, RelPath, Unheld
+from syncd.core.model import (
+    ROOT,
+    Entry,
+    Fingerprint,
+    Held,
+    Kind,
+    Listing,
+    LocalEntry,
+    LocalStat,
+    Record,
+    RelPath,
+    Unheld,
+)
 from syncd.core.planner import (
     DirectoryPlan,
     NameRules,
@@ -254,13 +266,8 @@ class Scan:
     def _take_over(self, path: RelPath, entry: Entry) -> bool:
         """Rebuild: hold a local file that is what the manifest says and the server lists, without reading it there."""
         sha256 = self._acts.rebuilt(path, entry.fingerprint)
-        if sha256 is None or self._mirror is None:
-            return False
-        try:
-            digest, local = self._mirror.hash_local(path)
-        except MirrorError:
-            return False
-        if digest != sha256:
+        local = self._local_if(path, sha256)
+        if sha256 is None or local is None:
             return False
         self._report.unchanged += 1
         self._renew(Held(path, entry.fingerprint, sha256, local))
@@ -290,17 +297,22 @@ class Scan:
 
     def _recheck(self, path: RelPath, entry: Entry, record: Record) -> None:
         """The local stat is not the record's, but the size is: hash the file before fetching it again."""
-        digest, local = "", None
-        if self._mirror is not None:
-            try:
-                digest, local = self._mirror.hash_local(path)
-            except MirrorError:
-                digest = ""
-        if digest == record.sha256 and local is not None:
+        local = self._local_if(path, record.sha256)
+        if local is not None:
             self._report.unchanged += 1
             self._renew(Held(path, entry.fingerprint, record.sha256, local, announce=False))
         else:
             self._repair(path, entry, Reason.LOCAL_CHANGED)
+
+    def _local_if(self, path: RelPath, sha256: str | None) -> LocalStat | None:
+        """Hash a local file; return its stat if that is its digest (None never is)."""
+        if sha256 is None or self._mirror is None:
+            return None
+        try:
+            digest, local = self._mirror.hash_local(path)
+        except MirrorError:
+            return None
+        return local if digest == sha256 else None
 
     def _repair(self, path: RelPath, entry: Entry, reason: Reason) -> None:
         self._repairs.append((path, entry.fingerprint, reason))

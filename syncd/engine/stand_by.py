@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from syncd.core import paths
-from syncd.core.errors import MirrorError
 from syncd.core.model import Entry, Fingerprint, Held, Listing, LocalEntry, Record, RelPath, Unheld
 from syncd.core.planner import DirectoryPlan, Sorted
 from syncd.core.reasons import Reason
@@ -67,13 +66,8 @@ class StandByScan(Scan):
 
     def _recheck(self, path: RelPath, entry: Entry, record: Record) -> None:
         """The local stat is not the record's, but the size is: the record's digest decides, and its print stays."""
-        digest, local = "", None
-        if self._mirror is not None:
-            try:
-                digest, local = self._mirror.hash_local(path)
-            except MirrorError:
-                digest = ""
-        if digest == record.sha256 and local is not None:
+        local = self._local_if(path, record.sha256)
+        if local is not None:
             self._report.unchanged += 1
             self._renew(Held(path, record.fingerprint, record.sha256, local, announce=False))
         else:
