@@ -1,12 +1,21 @@
-"""The exported manifest: one JSON object a line, and its index when a catalogue has to be rebuilt from it."""
+"""The exported manifest: one JSON object a line, its file, and its index when a catalogue is rebuilt from it."""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from syncd.core.model import Fingerprint, Record, RelPath
+from syncd.store.disk_errors import translated
+from syncd.store.durable import sync_descriptor
+from syncd.store.handles import CREATE, READ
+from syncd.store.owner import MANIFEST
+from syncd.store.staging import FILE_MODE, Staging
+
+_BUFFER = 256 << 10
 
 _encode = json.encoder.encode_basestring  # json.dumps of a str without its ASCII escapes, several times faster
 
@@ -23,6 +32,37 @@ def manifest_line(path: RelPath, record: Record) -> bytes:
 def manifest_lines(records: Iterable[tuple[RelPath, Record]]) -> Iterator[bytes]:
     """Return the lines of a manifest."""
     return (manifest_line(path, record) for path, record in records)
+
+
+def replace_manifest(state: int, folder: int, staging: Staging, lines: Iterable[bytes]) -> None:
+    """Replace the manifest in `.syncd` (state) atomically and durably; it is written in staging (folder)."""
+    name = staging.reserve("manifest-")
+    try:
+        with translated("write the manifest"):
+            descriptor = os.open(name, CREATE, FILE_MODE, dir_fd=folder)
+            with open(descriptor, "wb", buffering=_BUFFER) as file:
+                file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+                file.flush()
+                sync_descriptor(descriptor)
+            os.rename(name, MANIFEST, src_dir_fd=folder, dst_dir_fd=state)
+            sync_descriptor(state)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        staging.let_go(name)
+
+
+def read_manifest(state: int) -> Iterator[bytes]:
+    """Return the lines of the manifest in `.syncd` (none when there is none)."""
+    with translated("read the manifest"):
+        try:
+            descriptor = os.open(MANIFEST, READ, dir_fd=state)
+        except FileNotFoundError:
+            return
+        with open(descriptor, "rb", buffering=_BUFFER) as file:
+            yield from file
 
 
 class ManifestIndex:

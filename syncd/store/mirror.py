@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -17,16 +17,16 @@ from syncd.core.reasons import Reason, hint_for
 from syncd.ports import Room, Staged, Traits, Trashed
 from syncd.store import owner as ownership
 from syncd.store.disk_errors import translate, translated
-from syncd.store.durable import Syncer, sync_descriptor
-from syncd.store.handles import CREATE, READ, Handles, looks_for_names
+from syncd.store.durable import Syncer
+from syncd.store.handles import Handles, looks_for_names
 from syncd.store.looking import Looker
-from syncd.store.owner import MANIFEST, PINS, STAGING, TRASH, Claim, Owner
+from syncd.store.manifest import read_manifest, replace_manifest
+from syncd.store.owner import PINS, STAGING, TRASH, Claim, Owner
 from syncd.store.pins import Pins
 from syncd.store.probe import assume_traits, file_system_of, has_inodes
-from syncd.store.staging import FILE_MODE, StagedFile, Staging, may_keep_open, need_durable
+from syncd.store.staging import StagedFile, Staging, may_keep_open, need_durable
 from syncd.store.trash import Trash, list_trash
 
-_MANIFEST_CHUNK = 256 << 10
 _STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
 
 
@@ -426,31 +426,9 @@ class DiskMirror:
     def write_manifest(self, lines: Iterable[bytes]) -> None:
         """Replace `.syncd/manifest.jsonl` atomically and durably."""
         writing = self._writing
-        name = writing.staging.reserve("manifest-")
-        try:
-            with translated("write the manifest"):
-                descriptor = os.open(name, CREATE, FILE_MODE, dir_fd=writing.staging_folder)
-                with open(descriptor, "wb", buffering=_MANIFEST_CHUNK) as file:
-                    file.writelines(line if line.endswith(b"\n") else line + b"\n" for line in lines)
-                    file.flush()
-                    sync_descriptor(descriptor)
-                os.rename(name, MANIFEST, src_dir_fd=writing.staging_folder, dst_dir_fd=writing.state)
-                sync_descriptor(writing.state)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=writing.staging_folder)
-            raise
-        finally:
-            writing.staging.let_go(name)
+        replace_manifest(writing.state, writing.staging_folder, writing.staging, lines)
 
     def read_manifest(self) -> Iterator[bytes]:
         """Return the lines of the manifest (none when there is none)."""
-        if self._state < 0:
-            return
-        with translated("read the manifest"):
-            try:
-                descriptor = os.open(MANIFEST, READ, dir_fd=self._state)
-            except FileNotFoundError:
-                return
-            with open(descriptor, "rb", buffering=_MANIFEST_CHUNK) as file:
-                yield from file
+        if self._state >= 0:
+            yield from read_manifest(self._state)
