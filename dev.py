@@ -44,6 +44,7 @@ LOCKS = ROOT / "requirements"
 CHECKED = ["dev.py", "scripts", "syncd", "worker_glue", "tests", "bench"]
 CI_S = 20 * 60 - 60  # how long .ci/run may take, with a minute to spare
 MOST_UNSTEADY = 3
+SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 # program a test or benchmark looks for -> Debian package that has it
 PROGRAMS = {
@@ -148,7 +149,7 @@ def install(*names):
 
 def find_program(name):
     """Look on PATH and in the sbin folders, which an ordinary user's PATH leaves out."""
-    return shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin")
+    return shutil.which(name, path=os.environ.get("PATH", os.defpath) + SBIN)
 
 
 def install_programs(programs=PROGRAMS, files=FILES):
@@ -312,7 +313,8 @@ def install_for_containers():
 
 def call_containers(arguments):
     """Run the containers' suite, which says in its last line what it did; its exit code."""
-    env = {**os.environ, "CONTAINERS_CONF": str(ROOT / "tests/support/containers.conf")}
+    path = os.environ.get("PATH", os.defpath) + SBIN
+    env = {**os.environ, "PATH": path, "CONTAINERS_CONF": str(ROOT / "tests/support/containers.conf")}
     return call([PYTHON, "-m", "tests.support.containers_run", *arguments], env=env)
 
 

@@ -34,6 +34,7 @@ PORTS = {
     "NSQLOOKUPD_PORT": "14161",
     "SAMBA_PORT": "23445",
 }
+PING = ("smbcontrol", "-s", "/etc/samba/smb.conf", "smbd", "ping")
 LOOK = """
 import socket, sys
 for each in sys.argv[1:]:
@@ -105,6 +106,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         here = Site(address, *_projects(base, address), share, data)
         try:
             here.server.up()
+            # a first look that fails is followed by the next 15 s later
+            here.server.until("serving", lambda: here.server.code("samba", *PING) == 0)
             here.worker.up()
             here.worker.until("holding all", here.holds_all)
             yield here

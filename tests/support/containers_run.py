@@ -24,8 +24,8 @@ from tests.support.containers_images import ROOT, BaseFailed, build_images, cach
 
 LIMIT_S, BY_HAND_S = 360.0, 3600.0
 """No run takes longer: a suite that hangs is a failure."""
-WHOLE_S, JOB_S, IMAGES_S = 240.0, 90.0, 120.0
-"""What has to be left for the whole suite, for its first test, for images that are not there: twice a measured run."""
+WHOLE_S, JOB_S, IMAGES_S = 200.0, 90.0, 120.0
+"""What has to be left for the whole suite, its first test, images that are not there; measured: 93, 20 and 107 s."""
 ENDING_S = 30.0
 """How long pytest may take to end its projects when it is stopped."""
 JOB = "test_a_job_goes_through_both_projects"
