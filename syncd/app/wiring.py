@@ -28,22 +28,15 @@ def _smb(settings: MirrorSettings, url: SourceUrl) -> SmbSource:
     from syncd.sources.smb.source import SmbSource
 
     return SmbSource(
-        host=url.host,
-        port=url.port,
+        **settings.smb_login(url),
         share=url.share,
         folder=url.folder.strip("/"),
-        username=url.user,
-        domain=url.domain,
-        password=settings.password.reveal if settings.password is not None else None,
-        encrypt=settings.encrypt,
-        auth=settings.auth,
         connections=settings.connections,
         secret_hint=f"syncd secret {settings.name}",
     )
 
 
 def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
-    password = settings.password.reveal if settings.password is not None else None
     match url.scheme:
         case "smb":
             return _smb(settings, url)
@@ -51,13 +44,8 @@ def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
             from syncd.sources.sftp import SftpSource
 
             return SftpSource(
-                host=url.host,
-                port=url.port,
-                username=url.user,
+                **settings.sftp_login(url),
                 folder=url.folder,
-                key_file=settings.key_file,
-                password=password,
-                known_hosts_file=settings.known_hosts_file,
                 connections=settings.connections,
                 secret_hint=f"syncd secret {settings.name}",
             )

@@ -5,8 +5,10 @@ Durations are seconds (`_s`), sizes bytes, fractions 0 to 1, paths absolute.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import tzinfo
 from pathlib import Path
+from typing import TypedDict
 
 from syncd.config.cron import Cron
 from syncd.config.secrets import Secret
@@ -35,6 +37,29 @@ class HostSettings(NamedTuple):
         from zoneinfo import ZoneInfo  # start-up time: most commands print no local time
 
         return ZoneInfo(self.timezone)
+
+
+class SmbLogin(TypedDict):
+    """Where and as whom to log in at an SMB server. password: asked at each login; None for Kerberos tickets."""
+
+    host: str
+    port: int
+    username: str
+    domain: str
+    password: Callable[[], str] | None
+    encrypt: bool
+    auth: str
+
+
+class SftpLogin(TypedDict):
+    """Where and as whom to log in at an SFTP server. password: with key_file, the key's passphrase."""
+
+    host: str
+    port: int
+    username: str
+    key_file: Path | None
+    password: Callable[[], str] | None
+    known_hosts_file: Path
 
 
 class MirrorSettings(NamedTuple):
@@ -69,6 +94,34 @@ class MirrorSettings(NamedTuple):
     def sources(self) -> tuple[SourceUrl, ...]:
         """The source and its stand-bys, in the order in which they are tried."""
         return (self.source, *self.fallback_sources)
+
+    @property
+    def reveal_password(self) -> Callable[[], str] | None:
+        """What reads the password, None where none is configured."""
+        return self.password.reveal if self.password is not None else None
+
+    def smb_login(self, url: SourceUrl) -> SmbLogin:
+        """Return the login at one of the mirror's servers, an SMB server."""
+        return SmbLogin(
+            host=url.host,
+            port=url.port,
+            username=url.user,
+            domain=url.domain,
+            password=self.reveal_password,
+            encrypt=self.encrypt,
+            auth=self.auth,
+        )
+
+    def sftp_login(self, url: SourceUrl) -> SftpLogin:
+        """Return the login at one of the mirror's servers, an SFTP server."""
+        return SftpLogin(
+            host=url.host,
+            port=url.port,
+            username=url.user,
+            key_file=self.key_file,
+            password=self.reveal_password,
+            known_hosts_file=self.known_hosts_file,
+        )
 
 
 class NsqSettings(NamedTuple):

@@ -49,8 +49,7 @@ class Keeping(Verifying):
         self.host = host
         self.catalogue = catalogue
         self.facts: SqliteMirrorCatalogue = catalogue.mirror(mirror.name)
-        reveal = mirror.password.reveal if mirror.password is not None else None
-        self.logins, self._stand_by_logins = Logins(reveal), Logins(reveal)
+        self.logins, self._stand_by_logins = Logins(mirror.reveal_password), Logins(mirror.reveal_password)
         self.target = OpenTarget(mirror.target, self._open)
         self.run: MirrorRun | None = None
         self.at_stand_by = False

@@ -39,13 +39,8 @@ def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -
 def open_source(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -> Source:
     """Return the source with this run's short deadlines; nothing connects yet."""
     return SftpSource(
-        host=url.host,
-        port=url.port,
-        username=url.user,
+        **mirror.sftp_login(url),
         folder=url.folder,
-        key_file=mirror.key_file,
-        password=mirror.password.reveal if mirror.password is not None else None,
-        known_hosts_file=mirror.known_hosts_file,
         connections=1,
         secret_hint=secret_hint,
         stall_s=pace.stall_s,

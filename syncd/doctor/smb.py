@@ -31,16 +31,7 @@ SHARED_HOPS: tuple[str, ...] = ("name", "port", "protocol", "login")
 
 def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -> list[Check]:
     """Try each hop; the password is not tried again once it was refused."""
-    server = Server(
-        host=url.host,
-        port=url.port,
-        username=url.user,
-        domain=url.domain,
-        password=mirror.password.reveal if mirror.password is not None else None,
-        encrypt=mirror.encrypt,
-        auth=mirror.auth,
-        secret_hint=secret_hint,
-    )
+    server = Server(**mirror.smb_login(url), secret_hint=secret_hint)
     try:
         results = within(pace.hops_s, lambda: probe(server, url.share, url.folder.strip("/"), _limits(pace)))
     except TimedOut as error:
@@ -56,15 +47,9 @@ def hops(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -
 def open_source(mirror: MirrorSettings, url: SourceUrl, secret_hint: str, pace: Pace) -> Source:
     """Return the source with this run's short deadlines; nothing connects yet."""
     return SmbSource(
-        host=url.host,
-        port=url.port,
+        **mirror.smb_login(url),
         share=url.share,
         folder=url.folder.strip("/"),
-        username=url.user,
-        domain=url.domain,
-        password=mirror.password.reveal if mirror.password is not None else None,
-        encrypt=mirror.encrypt,
-        auth=mirror.auth,
         connections=1,
         secret_hint=secret_hint,
         limits=_limits(pace),
