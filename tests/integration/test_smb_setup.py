@@ -21,6 +21,7 @@ from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.probing import probe
 from syncd.sources.smb.session import Server
 from syncd.sources.smb.source import SmbSource
+from tests.support.faultproxy import FaultProxy
 from tests.support.hostile_smb import wait_until
 from tests.support.queues import ListQueue, Sinks
 from tests.support.smbd import SmbServer, free_port, start_smbd
@@ -257,6 +258,17 @@ def test_a_server_that_only_speaks_smb1(tmp_path: Path) -> None:
         error = failure(source_of(server))
         assert error.exit_code == 10
         assert "SMB1" in error.message
+
+
+@pytest.mark.parametrize("oldest", ["SMB2_02", "NT1"])
+def test_a_lost_connection_to_a_server_that_speaks_smb2_is_not_taken_for_smb1(tmp_path: Path, oldest: str) -> None:
+    with start_smbd(tmp_path, options={"server min protocol": oldest}) as server:
+        with FaultProxy((server.host, server.port)) as proxy:
+            proxy.cut_after(1)
+            error = failure(source_of(server, port=proxy.port))
+        assert error.exit_code == 10
+        assert "closed the connection" in error.message
+        assert "speaks only" not in error.message
 
 
 def test_a_server_that_makes_everyone_a_guest(tmp_path: Path) -> None:

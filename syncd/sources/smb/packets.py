@@ -387,8 +387,9 @@ def unpack_all_information(view: memoryview, start: int, end: int) -> AllInforma
 # --- SMB1, only to recognize it ([MS-CIFS] 2.2.4.52) -----------------------------------------------------------------
 
 SMB1_NEGOTIATE = (
-    b"\0\0\0\x2f\xffSMB\x72\0\0\0\0\x18\x01\x28"
+    b"\0\0\0\x45\xffSMB\x72\0\0\0\0\x18\x01\x28"
     + b"\0" * 12
     + b"\xff\xff\xfe\xff\0\0\0\0\0"
-    + b"\x0c\0\x02NT LM 0.12\0"
+    + b"\x22\0\x02NT LM 0.12\0\x02SMB 2.002\0\x02SMB 2.???\0"
 )
+"""Offers SMB 2 too ([MS-SMB2] 3.2.4.2.2.1): a server that speaks it answers in SMB 2, whatever else it speaks."""
