@@ -21,7 +21,7 @@ from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.probing import probe
 from syncd.sources.smb.session import Server
 from syncd.sources.smb.source import SmbSource
-from tests.support.faultproxy import FaultProxy
+from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.hostile_smb import wait_until
 from tests.support.queues import ListQueue, Sinks
 from tests.support.smbd import SmbServer, free_port, start_smbd
@@ -264,7 +264,7 @@ def test_a_server_that_only_speaks_smb1(tmp_path: Path) -> None:
 def test_a_lost_connection_to_a_server_that_speaks_smb2_is_not_taken_for_smb1(tmp_path: Path, oldest: str) -> None:
     with start_smbd(tmp_path, options={"server min protocol": oldest}) as server:
         with FaultProxy((server.host, server.port)) as proxy:
-            proxy.cut_after(1)
+            proxy.cut_after(1, Direction.TO_SERVER)
             error = failure(source_of(server, port=proxy.port))
         assert error.exit_code == 10
         assert "closed the connection" in error.message
