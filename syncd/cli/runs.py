@@ -36,23 +36,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise ConfigError(f"there is no run {args.id}", hint="syncd runs")
     if args.json or args.id:
         for row in rows:
-            json.dump(_as_json(row), sys.stdout, ensure_ascii=False, indent=None if args.json else 2)
+            json.dump(row.as_json(), sys.stdout, ensure_ascii=False, indent=None if args.json else 2)
             sys.stdout.write("\n")
     else:
         _print(rows)
     return 0
-
-
-def _as_json(row: RunRow) -> dict[str, object]:
-    return {
-        "run_id": row.run_id,
-        "mirror": row.mirror,
-        "started_at": row.started_at,
-        "finished_at": row.finished_at,
-        "state": row.state,
-        "exit_code": row.exit_code,
-        "report": row.report,
-    }
 
 
 def _print(rows: list[RunRow]) -> None:

@@ -154,18 +154,7 @@ def _table(table: str, entry: Mapping[str, Any], keys: Sequence[Any], env: Mappi
 def _runs(settings: Settings) -> list[dict[str, Any]]:
     state = StateDirectory.open(settings.host.state_dir, create=False)
     with open_readonly(state.catalogue) as catalogue:
-        return [
-            {
-                "run_id": row.run_id,
-                "mirror": row.mirror,
-                "started_at": row.started_at,
-                "finished_at": row.finished_at,
-                "state": row.state,
-                "exit_code": row.exit_code,
-                "report": row.report,
-            }
-            for row in catalogue.runs(RUNS)
-        ]
+        return [row.as_json() for row in catalogue.runs(RUNS)]
 
 
 def _crashes(state_dir: Path) -> Iterable[tuple[str, str]]:

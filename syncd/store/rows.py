@@ -53,6 +53,18 @@ class RunRow(NamedTuple):
     exit_code: int
     report: dict[str, Any]
 
+    def as_json(self) -> dict[str, object]:
+        """Return the run as `syncd runs --json` prints it."""
+        return {
+            "run_id": self.run_id,
+            "mirror": self.mirror,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "report": self.report,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Owed:
