@@ -296,3 +296,13 @@ def test_doctor_says_which_language_is_missing_and_how_it_comes(tmp_path: Path) 
     assert check.seen.startswith("tesseract cannot read Hindi (hi): tasks in it end as errors; there is no hin.trained")
     for words in ("apt-get install tesseract-ocr-hin", "--build-arg LANGUAGES=", "/hin.traineddata", "TESSDATA_PREFIX"):
         assert words in check.todo
+
+
+def test_an_engine_without_any_language_fails(tmp_path: Path) -> None:
+    require("tesseract", "tesseract-ocr")
+    worker = load(None, {"HOME": str(tmp_path)}).worker._replace(engines={"tesseract": {"tessdata": str(tmp_path)}})
+    check = next(iter(ocr.checks(worker)))
+    assert (check.name, check.status) == ("engine", Level.FAIL)
+    assert "no language" in check.seen
+    for words in ("apt install tesseract-ocr-eng", "eng.traineddata", "TESSDATA_PREFIX"):
+        assert words in check.todo

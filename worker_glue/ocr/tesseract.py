@@ -49,7 +49,7 @@ class Tesseract(Engine):
     name: ClassVar[str] = "tesseract"
 
     def __init__(self, settings: Settings) -> None:
-        """Ask the program for its version and languages. Raises ConfigError when there is none, or it does not work."""
+        """Ask the program for its version and languages. Raises ConfigError when there is none, or it can read none."""
         self._settings = settings
         found = shutil.which(settings.program)
         if found is None:
@@ -62,6 +62,12 @@ class Tesseract(Engine):
         said = self._ask("--version").split()
         self._version = said[1].removeprefix("v") if len(said) > 1 and said[0] == "tesseract" else "unknown"
         self._installed = self._list()
+        if not self.languages():
+            raise ConfigError(
+                "tesseract finds no language: nothing can be read",
+                hint=f"{_install(tesseract_name('en'))}; look at TESSDATA_PREFIX, and tessdata in "
+                "[worker.engine.tesseract]",
+            )
 
     @classmethod
     def configured(cls, table: Mapping[str, object]) -> Self:
