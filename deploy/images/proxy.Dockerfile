@@ -10,4 +10,4 @@ LABEL org.opencontainers.image.title="syncd-proxy" \
 USER 1000:1000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5s \
     CMD socat -u OPEN:/dev/null "TCP4:${UPSTREAM},connect-timeout=4" || exit 1
-CMD ["sh", "-c", "exec socat TCP4-LISTEN:${LISTEN},reuseaddr,fork,nodelay,keepalive TCP4:${UPSTREAM},connect-timeout=10,nodelay,keepalive"]
+CMD ["sh", "-c", "exec socat -b 65536 TCP4-LISTEN:${LISTEN},reuseaddr,fork,nodelay,keepalive TCP4:${UPSTREAM},connect-timeout=10,nodelay,keepalive"]
