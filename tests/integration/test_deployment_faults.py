@@ -134,6 +134,13 @@ def wait_mend_go_on(
         assert time.monotonic() < deadline
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a file that is being watched, in one step."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
 def write_secret(path: Path, text: str = "mongodb://u:p@127.0.0.1:1/gvpocr?authSource=admin") -> None:
     path.touch(mode=0o600)
     path.write_text(text)
@@ -221,7 +228,7 @@ def refused_while_it_runs(container: Container, folder: Path, stack: contextlib.
     port = free_port()
     stack.enter_context(listener(port))
     file = folder / "config.toml"
-    file.write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{port}", file.read_text()))
+    replace(file, re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{port}", file.read_text()))
     container.until("config.refused")
     assert f"cannot listen on 127.0.0.1:{port} (api.listen): process {os.getpid()} (" in container.log
     assert container.process.poll() is None
@@ -258,7 +265,7 @@ def test_a_worker_waits_for_each_fault_to_be_mended(tmp_path: Path) -> None:
                 "port": f"cannot listen on 127.0.0.1:{port} (--metrics): process {os.getpid()} (",
             },
             {
-                "nsqd": lambda: (folders["nsqd"] / "config.toml").write_text("[host]\nstate_dir = 'state'\n" + nsq),
+                "nsqd": lambda: replace(folders["nsqd"] / "config.toml", "[host]\nstate_dir = 'state'\n" + nsq),
                 "secret": lambda: write_secret(folders["secret"] / "uri"),
                 "engine": lambda: (tmp_path / "engine" / "ocr").symlink_to(tesseract),
                 "state": (folders["state"] / "state").unlink,
