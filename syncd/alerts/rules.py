@@ -6,6 +6,7 @@ Absence is not evidence: what cannot be looked at now is named in `unknown`, and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import NamedTuple
 
 from syncd.alerts.model import ON_DUTY, Rule, line_of
@@ -208,7 +209,7 @@ def _said_of(queue: Queue | None) -> str:
 
 
 def _job_remedy(job: JobFact, queue: Queue | None) -> str:
-    requeue = f"worker-glue job {job.id} --requeue"
+    requeue = f"worker-glue job {quote(job.id)} --requeue"
     if queue is None:
         return f"see whether workers run; if the queue has lost its tasks: {requeue}"
     if queue.waiting or queue.in_hand:

@@ -142,12 +142,21 @@ def test_a_dry_run_makes_nothing(site: Site) -> None:
         (["B/hin/notes.txt"], "not a file that the server queues"),
         (["B/eng", "--languages", "english"], "two letters"),
         (["B/eng", "--job", "a\nb"], "printable"),
+        (["B/eng", "--job=-x"], "does not begin with -"),
     ],
 )
 def test_what_is_wrong_makes_nothing(site: Site, words: list[str], said: str) -> None:
     done = site("submit", *words)
     assert (done.code, said in done.err) == (2, True), done.err
     assert site.nsqd.depth(TOPIC) == 0
+
+
+def test_the_next_command_can_be_typed_whatever_the_jobs_id_is(site: Site) -> None:
+    made = site("submit", "B/eng", "--job", "a b; $x")
+    again = site("submit", "B/eng", "--job", "a b; $x")
+    for said in (made.out, again.err, site("job", "a b; $x").out):
+        assert "next: worker-glue job 'a b; $x'" in said
+    assert "job 'a b; $x' --requeue" in site("job", "a b; $x", "--missing").out
 
 
 def test_the_whole_life_of_a_job(site: Site) -> None:
@@ -257,6 +266,7 @@ def test_dead_letters_are_listed_and_replayed(site: Site) -> None:
     assert {json.dumps(json.loads(task.body)) for task in again} == {json.dumps(json.loads(t.body)) for t in tasks[:2]}
     left = site("job", "--dead", "--json").json["messages"]
     assert [(each["reason"], each["task"]) for each in left] == [("bug", False)]
+    assert "--replay" not in site("job", "--dead").out  # nothing is left that could be published
     (kept,) = site.nsqd.take_all(DEAD, "worker_glue_desk", quiet_s=1)
     assert base64.b64decode(json.loads(kept)["body_base64"]) == b"\xff junk"
     assert read_dead(kept).attempts == 1

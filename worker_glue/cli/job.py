@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from syncd.core.errors import ConfigError
@@ -124,7 +125,7 @@ def _list(args: argparse.Namespace, board: MongoBoard) -> int:
 
 
 def _show(args: argparse.Namespace, standing: Standing) -> int:
-    job = standing.job_id
+    job, typed = standing.job_id, quote(standing.job_id)
     done, errors, left = (human_count(n) for n in (standing.results, standing.errors, standing.open))
     lines = [
         f"job {job}: {standing.status}",
@@ -140,9 +141,9 @@ def _show(args: argparse.Namespace, standing: Standing) -> int:
     if standing.updated_at:
         lines.append(f"  changed {standing.updated_at[:19].replace('T', ' ')} UTC")
     if standing.open:
-        lines.append(f"  next: worker-glue job {job} --missing")
+        lines.append(f"  next: worker-glue job {typed} --missing")
     if standing.errors:
-        lines.append(f"  next: worker-glue job {job} --retry-errors")
+        lines.append(f"  next: worker-glue job {typed} --retry-errors")
     _tell(args, standing.as_json(), *lines)
     return 0
 
@@ -160,7 +161,8 @@ def _missing(args: argparse.Namespace, standing: Standing, board: MongoBoard) ->
         lines += _numbers(found)
     if found.open:
         folder = "" if found.listed else " --folder FOLDER"
-        lines.append(f"  next, if the queue has lost them: worker-glue job {standing.job_id} --requeue{folder}")
+        job = quote(standing.job_id)
+        lines.append(f"  next, if the queue has lost them: worker-glue job {job} --requeue{folder}")
     _tell(args, {**standing.as_json(), "missing": found.as_json()}, *lines)
     return EXIT_SOME if found.open else 0
 
@@ -207,7 +209,7 @@ def _retry(args: argparse.Namespace, standing: Standing, board: MongoBoard, sett
     else:
         lines = (
             f"job {made.job_id}: {human_count(made.total)} tasks published",
-            f"  next: worker-glue job {made.job_id}",
+            f"  next: worker-glue job {quote(made.job_id)}",
         )
         _tell(args, told, *lines)
     return 0
@@ -226,8 +228,9 @@ def _list_dead(args: argparse.Namespace, settings: Settings) -> int:
     lines = [f"{human_count(len(found))} in the dead topic" + "".join(f", {n} {each}" for each, n in counts.items())]
     if found and not args.json:
         lines += table(["AT", "REASON", "TRIES", "WORKER", "JOB", "PATH", "ERROR"], _rows(found)).splitlines()
-        of_job = f" {args.job_id}" if args.job_id else ""
-        lines.append(f"  next: worker-glue job{of_job} --dead --replay")
+        of_job = f" {quote(args.job_id)}" if args.job_id else ""
+        if any(each.body for each in found):
+            lines.append(f"  next: worker-glue job{of_job} --dead --replay")
     _tell(args, {"count": len(found), "reasons": counts, "messages": [as_json(each) for each in found]}, *lines)
     return EXIT_SOME if found else 0
 
@@ -262,7 +265,7 @@ def _replay(args: argparse.Namespace, settings: Settings) -> int:
     if done.settled:
         lines += [
             f"  {human_count(done.settled)} of them have their error or result already, so workers drop them",
-            f"  next, to try those again: worker-glue job {args.job_id or 'ID'} --retry-errors",
+            f"  next, to try those again: worker-glue job {quote(args.job_id or 'ID')} --retry-errors",
         ]
     _tell(args, done._asdict(), *lines)
     return 0

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from syncd.core.errors import ConfigError
@@ -118,7 +119,7 @@ def _print(job_id: str | None, gathered: Gathered) -> None:
     if len(gathered.left_out) > LEFT_OUT_SHOWN:
         print(f"  left out: {len(gathered.left_out) - LEFT_OUT_SHOWN} more (all of them: --json)")
     if job_id is not None:
-        print(f"  next: worker-glue job {job_id}")
+        print(f"  next: worker-glue job {quote(job_id)}")
 
 
 def _languages(text: str) -> tuple[str, ...]:

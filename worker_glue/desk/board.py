@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from itertools import chain, islice
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from syncd.core.errors import ConfigError
@@ -36,7 +37,7 @@ class MongoBoard:
     def create(self, job_id: str, total: int, extra: dict[str, Any]) -> None:
         """See ports.Board. Raises: ConfigError when somebody has made a job of this id meanwhile."""
         if not self._desk.create(job_id, total, extra):
-            raise ConfigError(f"there is a job {job_id} already", hint=f"worker-glue job {job_id}")
+            raise ConfigError(f"there is a job {job_id} already", hint=f"worker-glue job {quote(job_id)}")
 
     def entries(self, job_id: str) -> Iterator[Entry]:
         """See ports.Board."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any, NamedTuple
 
 from syncd.core.errors import ConfigError
@@ -68,7 +69,7 @@ def requeue(standing: Standing, board: Board, press: Press, tell: Tell = quiet) 
         job = standing.job_id
         raise ConfigError(
             f"job {job} was not made by worker-glue submit: which tasks it lacks is recorded nowhere",
-            hint=f"worker-glue job {job} --requeue --folder FOLDER   (the folder that it was made of)",
+            hint=f"worker-glue job {quote(job)} --requeue --folder FOLDER   (the folder that it was made of)",
         )
     return publish(standing.job_id, left.lines, standing.total, press, tell)
 

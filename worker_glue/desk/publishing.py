@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any, NamedTuple
 
 from syncd.core.errors import ConfigError, PublishFailed
@@ -59,11 +60,12 @@ def launch(
     found out.
     Raises: ConfigError when there is a job of this id, or a path comes twice; Stopped.
     """
-    if not job_id.isprintable() or not 0 < len(job_id) <= JOB_ID_MAX:
-        raise ConfigError(f"a job's id has 1 to {JOB_ID_MAX} characters, all printable", hint="leave --job away")
+    if not job_id.isprintable() or not 0 < len(job_id) <= JOB_ID_MAX or job_id.startswith("-"):
+        said = f"a job's id has 1 to {JOB_ID_MAX} characters, all printable, and does not begin with -"
+        raise ConfigError(said, hint="leave --job away")
     _refuse_same(lines)
     if board.standing(job_id) is not None:
-        raise ConfigError(f"there is a job {job_id} already", hint=f"worker-glue job {job_id}")
+        raise ConfigError(f"there is a job {job_id} already", hint=f"worker-glue job {quote(job_id)}")
     board.keep_lines(job_id, lines)
     board.create(job_id, len(lines), extra or {})
     publish(job_id, lines, len(lines), press, tell)
@@ -93,7 +95,7 @@ def publish(job_id: str, lines: Sequence[Line], total: int, press: Press, tell: 
             raise Stopped(
                 f"job {job_id}: {done} of {len(lines)} tasks are published, then: {error.message}",
                 done,
-                hint=f"when nsqd is back: worker-glue job {job_id} --requeue",
+                hint=f"when nsqd is back: worker-glue job {quote(job_id)} --requeue",
             ) from error
         done += len(batch)
         tell("publish", done, len(lines))
