@@ -156,7 +156,9 @@ def _source_hop(kept: KeptMirror) -> dict[str, Any]:
         return hop(name, "unknown")
     stand_by = last.report.get("stand_by")
     if stand_by and last.exit_code not in SOURCE_DOWN:
-        said = f"{stand_by['why']}; what is missing comes from the stand-by {stand_by['server']}"
+        said = str(stand_by["why"])
+        if last.exit_code in (0, 3):
+            said += f"; what is missing comes from the stand-by {stand_by['server']}"
         return hop(name, "down", kept.keeping.facts.listed_at, said)
     if last.exit_code not in SOURCE_DOWN:
         return hop(name, "ok", last.finished_at, latency_s=kept.keeper.check_s)

@@ -133,7 +133,8 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
     state, message, hint = _state(facts, failures, now=now, daemon=daemon)
     stand_by = facts.last_run.report.get("stand_by") if facts.last_run is not None else None
     if stand_by:
-        message = f"{message}; {_at_stand_by(stand_by)}" if message else _at_stand_by(stand_by)
+        said = _at_stand_by(stand_by, failed=_failed(facts.last_run))
+        message = f"{message}; {said}" if message else said
     waiting = sum(1 for u in facts.unheld if u.reason in WAITS)
     return MirrorStatus(
         name=facts.name,
@@ -157,7 +158,7 @@ def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, dae
     last = facts.last_run
     if facts.paused:
         return "paused", "no scans until it is resumed", f"syncd resume {facts.name}"
-    if last is not None and last.exit_code not in (0, 3, *STOPPED):
+    if last is not None and _failed(last):
         error = last.report.get("error") or {}
         state = "halted" if last.exit_code == 13 else "failing"
         return state, str(error.get("message", "")), str(error.get("hint", ""))
@@ -179,8 +180,14 @@ def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, dae
     return "ok", "", ""
 
 
-def _at_stand_by(stand_by: Mapping[str, Any]) -> str:
-    return f"{stand_by['why']}; what is missing here comes from the stand-by {stand_by['server']}"
+def _failed(last: LastRun | None) -> bool:
+    return last is not None and last.exit_code not in (0, 3, *STOPPED)
+
+
+def _at_stand_by(stand_by: Mapping[str, Any], *, failed: bool) -> str:
+    """Return why a stand-by is in use, and what that means; nothing comes by a run that failed there."""
+    why = str(stand_by["why"])
+    return why if failed else f"{why}; what is missing here comes from the stand-by {stand_by['server']}"
 
 
 def _age_s(at: str, now: datetime) -> float:

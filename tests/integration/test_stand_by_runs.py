@@ -180,6 +180,10 @@ def test_the_guard_looks_at_a_stand_by_too(world: StandByWorld, how: str) -> Non
     assert world.urls[0] in report.error.message
     assert "fallback_sources" in report.error.hint
     assert world.mirrored() == FILES
+    (status,) = world.app().status().mirrors
+    assert status.state == "halted"
+    assert "down" in status.message
+    assert "comes from the stand-by" not in status.message
 
 
 def test_servers_are_tried_in_their_order_and_all_are_named(tmp_path: Path) -> None:
