@@ -338,6 +338,7 @@ class Reader:
         self._open = open_
         self._lock = threading.RLock()
         self._others: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._closed = False
         with translated(path):
             self._connection = open_()
 
@@ -359,10 +360,12 @@ class Reader:
             raise unreadable(error) from error
 
     def shrink(self) -> None:
-        """Give back what SQLite keeps of the file in memory, other readers made here too."""
-        for other in list(self._others):
+        """Give back what SQLite keeps of the file in memory, other readers made here too; nothing once closed."""
+        for other in list(self._others):  # one that was closed stays here for as long as anybody refers to it
             other.shrink()
-        self.rows("PRAGMA shrink_memory")
+        with self._lock:
+            if not self._closed:
+                self.rows("PRAGMA shrink_memory")
 
     def another(self) -> Reader:
         """Return a further reader with temporary tables of its own; it is closed with this one at the latest."""
@@ -382,6 +385,7 @@ class Reader:
         with self._lock, translated(self.path):
             for other in list(self._others):
                 other.close()
+            self._closed = True
             self._connection.close()
 
     def __enter__(self) -> Self:

@@ -329,3 +329,15 @@ def test_two_runs_findings_do_not_mix(mirror: SqliteMirrorCatalogue, catalogue: 
 def test_a_runs_id_is_plain(mirror: SqliteMirrorCatalogue) -> None:
     with pytest.raises(ValueError, match="id"):
         mirror.findings("a/b")
+
+
+def test_memory_is_given_back_while_something_still_refers_to_findings_that_are_done_with(tmp_path: Path) -> None:
+    """What a run that failed leaves behind, such as its error's traceback, must not end the daemon a minute later."""
+    with open_catalogue(tmp_path) as catalogue:
+        mirror = catalogue.mirror("M")
+        kept = [mirror.findings("r1"), mirror.findings("r2")]
+        finish(mirror, "r1", kept[0])
+        catalogue.shrink()
+        kept[1].close()
+        catalogue.shrink()
+    assert kept
