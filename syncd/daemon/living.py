@@ -20,7 +20,7 @@ from syncd.app.wiring import open_source
 from syncd.awake import Awake
 from syncd.client.api import SOCKET, ApiClient, SocketAddress
 from syncd.config.settings import MirrorSettings, Settings
-from syncd.core.errors import ConfigError, SyncdError
+from syncd.core.errors import ConfigError, DiskFull, SyncdError
 from syncd.core.wakefulness import Work
 from syncd.daemon.alarming import Alarming
 from syncd.daemon.answers import Answers
@@ -242,7 +242,10 @@ class Daemon:
         return True
 
     def _tidy(self) -> None:
-        self.catalogue.record_run_day(self.now()[:10])
+        try:
+            self.catalogue.record_run_day(self.now()[:10])
+        except DiskFull as error:  # trash ages a day later; what is held is served, and work goes on when there is room
+            self._log.warning("tidy.failed", error=error.message, hint=error.hint)
         for kept in self.kept.values():
             kept.keeper.tidy()
         if all(kept.keeper.current is None for kept in self.kept.values()):
