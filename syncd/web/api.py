@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from syncd.core.errors import SyncdError
 from syncd.core.lease import WouldWait
-from syncd.core.reasons import MEANING, Reason
+from syncd.core.reasons import MEANING, Reason, hint_for
 from syncd.core.resolution import Resolution, State
 from syncd.web.answers import API_HEADERS, STOPPING, Answer, Refused, bug, failed, in_json, refused
 from syncd.web.assets import INDEX, Asset
@@ -41,6 +41,7 @@ EVENTS_MAX = 1000
 POLL_MAX_S = 60.0
 ENSURE_MAX_S = 3600.0
 ENSURE_S = 60.0
+LOOK_AGAIN_S = 5.0
 LEASE_MAX_S = 3600.0
 LEASE_S = 300.0
 SEQUENCE_MAX = (1 << 63) - 1
@@ -267,7 +268,7 @@ class Api:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(wish)
         except TimeoutError:
-            return self._service.resolve(path)
+            return _not_looked_yet(self._service.resolve(path))
         finally:
             wish.cancel()
 
@@ -385,3 +386,13 @@ def _undecodable(path: str) -> Resolution | None:
         meaning, hint = MEANING[Reason.NAME_UNDECODABLE]
         return Resolution(State.REFUSED, reason=Reason.NAME_UNDECODABLE, hint=hint or meaning)
     return None
+
+
+def _not_looked_yet(found: Resolution) -> Resolution:
+    """Return the answer for a file that is still being looked for: that an earlier look did not show it is no proof."""
+    if found.state is not State.MISSING:
+        return found
+    reason = Reason.TIMEOUT
+    return found._replace(
+        state=State.FETCHING, reason=reason, hint=hint_for(reason, found.path), retry_after_s=LOOK_AGAIN_S
+    )

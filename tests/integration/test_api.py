@@ -152,6 +152,13 @@ def test_ensure_says_how_it_is_when_time_is_up(served: Served, api: ApiClient) -
     eventually(lambda: all(wish.cancelled() for wish in served.service.wishes), "a wish outlived its caller")
 
 
+def test_ensure_calls_nothing_missing_that_it_still_looks_for(served: Served, api: ApiClient) -> None:
+    assert api.ensure("Bhushanji/nowhere.pdf").state is State.MISSING
+    served.service.fetching.clear()
+    found = api.ensure("Bhushanji/nowhere.pdf", timeout_s=0.05)
+    assert (found.state, found.reason, found.retry_after_s) == (State.FETCHING, Reason.TIMEOUT, 5.0)
+
+
 def test_a_caller_that_hangs_up_takes_its_wish_back(served: Served) -> None:
     served.service.fetching.clear()
     served.service.on_source["later.pdf"] = b"arrived"
