@@ -26,7 +26,7 @@ if not os.environ.get("SYNCD_CONTAINERS"):
 
 pytestmark = pytest.mark.timeout(240)
 
-PAGES = 15
+PAGES = 30
 PORTS = {
     "MONGODB_PORT": "27117",
     "NSQD_PORT": "14150",
