@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import cast
-
-import pytest
+from unittest.mock import MagicMock
 
 from syncd import config
 from syncd.core.errors import DiskFull
 from syncd.daemon.living import Daemon
-from syncd.log import logger
 from syncd.store.catalogue import Catalogue
 
 
@@ -26,13 +24,14 @@ class FullDisk:
         self.shrunk += 1
 
 
-def test_a_full_disk_is_told_and_does_not_end_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_told_and_does_not_end_the_daemon(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[host]\nstate_dir = "state"\n[[mirror]]\nname = "M"\nsource = "file://./s"\ntarget = "M"\n')
     settings = config.load(file, {"HOME": str(tmp_path)})
-    daemon = Daemon(settings, load=lambda: settings, log=logger(), bug=lambda *_: None)
+    log = MagicMock()
+    daemon = Daemon(settings, load=lambda: settings, log=log, bug=lambda *_: None)
     full = FullDisk()
     daemon.catalogue = cast("Catalogue", full)
     daemon._tidy()
-    assert "event=tidy.failed" in capsys.readouterr().err
+    assert [call.args[0] for call in log.warning.call_args_list] == ["tidy.failed"]
     assert full.shrunk == 1

@@ -28,7 +28,7 @@ class SmbLimits:
     stall_s: float = 20.0
     reconnect_s: float = 60.0
     losses: int = 4
-    files_in_flight: int = 256
+    files_in_flight: int = 96
     folders_in_flight: int = 32
     bytes_in_flight: int = 16 * MIB
     file_window: int = 8 * MIB
