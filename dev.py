@@ -43,7 +43,7 @@ PYTHON = VENV / "bin" / "python"
 LOCKS = ROOT / "requirements"
 CHECKED = ["dev.py", "scripts", "syncd", "worker_glue", "tests", "bench"]
 CI_S = 20 * 60 - 60  # how long .ci/run may take, with a minute to spare
-MOST_UNSTEADY = 3
+MOST_UNSTEADY = 3  # modules
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 # program a test or benchmark looks for -> Debian package that has it
@@ -235,8 +235,9 @@ def check(arguments):
 def run_tests(arguments):
     """Run pytest; return its exit code and what its last lines say.
 
-    In CI a few tests that failed beside others on shared cores are run once more, alone, one at a time. If all of them
-    pass then, the run has passed, and its last lines name them.
+    In CI the tests that failed beside others on shared cores are run once more, alone, one at a time, if they are of
+    a few modules (one server that did not start fails all tests of its module). If all of them pass then, the run has
+    passed, and its last lines name them.
     """
     command = [PYTHON, "-m", "pytest", "-n", str(workers()), *arguments]
     if not os.environ.get("CI"):
@@ -245,7 +246,7 @@ def run_tests(arguments):
         code, lines = call_and_keep([*command, "-o", f"cache_dir={cache}"])
         record = Path(cache, "v", "cache", "lastfailed")
         failed = list(json.loads(record.read_text())) if record.exists() else []
-        if code != 1 or not 1 <= len(failed) <= MOST_UNSTEADY:
+        if code != 1 or not 1 <= len({name.partition("::")[0] for name in failed}) <= MOST_UNSTEADY:
             return code, lines[-1:]
         say(f"once more, alone: {' '.join(failed)}")
         if call([PYTHON, "-m", "pytest", "-n", "0", "-o", f"cache_dir={cache}", "--last-failed", *arguments]) != 0:

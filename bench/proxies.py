@@ -30,7 +30,7 @@ from bench.row import say
 from tests.support.gobuild import BuildFailed, built
 from tests.support.nsqd import RECIPE, NsqdServer, start_nsqd
 from tests.support.ocr_site import descendants
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 TOPIC = "bench#ephemeral"

@@ -15,7 +15,8 @@ from typing import Self
 
 from bench.measure import BenchError
 from tests.support.faultproxy import proxy_process
-from tests.support.smbd import SmbServer, free_port, start_smbd
+from tests.support.ports import free_port
+from tests.support.smbd import SmbServer, start_smbd
 
 READY_TIMEOUT_S = 10.0
 MODULE = "corpora"

@@ -21,7 +21,7 @@ from typing import Any
 import bson
 
 from tests.support.mongo import DATABASE, Login, MongoServer, running
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 OP_MSG, OP_QUERY, OP_REPLY = 2013, 2004, 1
 HELLO = {

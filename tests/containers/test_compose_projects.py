@@ -17,9 +17,9 @@ import pytest
 from tests.support.containers import Project, loopback_address
 from tests.support.containers_images import ROOT, call, image
 from tests.support.daemon import Host
+from tests.support.ports import free_port
 from tests.support.rendered import render
 from tests.support.require import require
-from tests.support.smbd import free_port
 
 if not os.environ.get("SYNCD_CONTAINERS"):
     pytest.skip("containers have a command of their own: python3 dev.py containers", allow_module_level=True)

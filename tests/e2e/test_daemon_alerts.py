@@ -14,7 +14,7 @@ from syncd.alerts.rules import Queue
 from tests.support.daemon import Daemon, Host, fill
 from tests.support.ferretdb import start_ferretdb
 from tests.support.nsqd import start_nsqd
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.webhook import WebhookServer, start_webhook
 
 OFTEN = 'every = "1h"\nsettle = "0.01s"\n'

@@ -15,8 +15,8 @@ from tests.support.api_server import eventually
 from tests.support.consumer import TOPIC
 from tests.support.daemon import Host, put
 from tests.support.nsqd import start_lookupd, start_nsqd
+from tests.support.ports import free_port
 from tests.support.require import require
-from tests.support.smbd import free_port
 
 WITH_FAILURES = {"syncd_mirror_failed_files", "syncd_failures_total"}
 WITH_NSQD = {"syncd_topic_channels"}

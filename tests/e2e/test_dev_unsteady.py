@@ -33,6 +33,16 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return dev
 
 
+SERVERLESS = """
+import pytest
+
+
+@pytest.fixture(scope="module")
+def server(pytestconfig):
+    assert not hasattr(pytestconfig, "workerinput"), "shared cores"
+"""
+
+
 def holding(folder: Path, *tests: str) -> None:
     (folder / "test_tiny.py").write_text("\n".join(tests))
 
@@ -49,6 +59,14 @@ def test_a_test_that_passes_alone_is_named_in_the_last_lines(
     assert last[0] in capfd.readouterr().out.splitlines()[-1]
 
 
+def test_a_server_that_did_not_start_beside_others_fails_no_module_of_tests(dev: ModuleType, tmp_path: Path) -> None:
+    many = 2 * dev.MOST_UNSTEADY
+    holding(tmp_path, SERVERLESS, *(f"def test_asks{number}(server):\n    pass\n" for number in range(many)))
+    code, last = dev.run_tests([])
+    assert code == 0
+    assert len([line for line in last if line.startswith("UNSTEADY, passed when run alone: ERROR ")]) == many
+
+
 def test_a_test_that_fails_alone_too_fails_the_run(dev: ModuleType, tmp_path: Path) -> None:
     holding(tmp_path, UNSTEADY.format(number=1), BROKEN)
     code, last = dev.run_tests([])
@@ -61,7 +79,8 @@ def test_a_test_that_fails_alone_too_fails_the_run(dev: ModuleType, tmp_path: Pa
 def test_many_failures_and_failures_by_hand_are_not_run_again(
     dev: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], ci: bool
 ) -> None:
-    holding(tmp_path, *(UNSTEADY.format(number=number) for number in range(dev.MOST_UNSTEADY + ci)))
+    for number in range(dev.MOST_UNSTEADY + ci):
+        (tmp_path / f"test_tiny{number}.py").write_text(UNSTEADY.format(number=number))
     if not ci:
         monkeypatch.delenv("CI")
     assert dev.run_tests([])[0] == 1

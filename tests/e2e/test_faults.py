@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e.test_main_job import fill, same
 from tests.support.cli import Syncd
-from tests.support.smbd import SmbServer, free_port, start_smbd
+from tests.support.ports import free_port
+from tests.support.smbd import SmbServer, start_smbd
 
 AT_MOST_S = 30.0
 

@@ -17,7 +17,8 @@ from syncd.core.resolution import State
 from tests.support.cli import Done
 from tests.support.daemon import Host, differing, files_in, fill, put, trashed
 from tests.support.faultproxy import FaultProxy
-from tests.support.smbd import SmbServer, free_port, start_smbd
+from tests.support.ports import free_port
+from tests.support.smbd import SmbServer, start_smbd
 from tests.support.sshd import start_sshd
 
 

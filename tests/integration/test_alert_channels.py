@@ -15,7 +15,7 @@ from syncd.alerts.command import Command
 from syncd.alerts.mail import Mail, MailServer
 from syncd.alerts.model import Alert, NotDelivered, Notice, Rule
 from syncd.alerts.webhook import Webhook
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.smtp import SmtpServer, certificate, start_smtp
 from tests.support.webhook import WebhookServer, start_webhook
 

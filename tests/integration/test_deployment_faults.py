@@ -19,8 +19,8 @@ from pathlib import Path
 from syncd.client.address import SOCKET
 from syncd.store.schema import APPLICATION_ID
 from syncd.store.state import StateDirectory
+from tests.support.ports import free_port
 from tests.support.require import require
-from tests.support.smbd import free_port
 from worker_glue.doctor import ocr
 from worker_glue.doctor.checks import Level
 from worker_glue.running.settings import load

@@ -23,7 +23,7 @@ from syncd.doctor.checks import Level
 from syncd.store.state import StateDirectory
 from syncd.web.server import ApiServer
 from tests.support.fake_service import FakeService
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 Doctor = Callable[[], dict[str, dict[str, Any]]]
 

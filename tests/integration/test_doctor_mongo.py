@@ -23,7 +23,7 @@ from syncd.doctor.mongo import check_members
 from syncd.registry.probe import Server
 from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.mongo import KINDS, Login, MongoServer, start_mongo
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 
 QUICK = Pace(resolve_s=2, connect_s=2, answer_s=1.5, whole_s=30)

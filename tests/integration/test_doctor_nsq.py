@@ -17,7 +17,7 @@ from syncd.doctor.checks import Check, Group, Level, Pace
 from syncd.doctor.examine import examine
 from tests.support.faultproxy import FaultProxy
 from tests.support.nsqd import LookupdServer, NsqdServer, start_lookupd, start_nsqd
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 
 QUICK = Pace(resolve_s=2, connect_s=2, answer_s=1, whole_s=30)

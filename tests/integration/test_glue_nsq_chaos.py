@@ -15,7 +15,7 @@ import pytest
 from syncd.core.errors import PublishFailed
 from tests.support.consuming import PATIENCE, WORKERS, Taking, settled, until
 from tests.support.nsqd import NsqdServer, start_nsqd
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 from worker_glue.nsq import Producer, Waits, Where
 from worker_glue.ports import Delivery

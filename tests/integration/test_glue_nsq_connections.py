@@ -16,7 +16,7 @@ from syncd.core.errors import ConfigError
 from tests.support.consuming import PATIENCE, WORKERS, Taking, counts, settled, until
 from tests.support.fake_nsqd import FakeNsqd
 from tests.support.nsqd import LookupdServer, NsqdServer, start_lookupd, start_nsqd
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 from worker_glue.nsq import Consumer, Control, Where, drain
 from worker_glue.nsq.control import channel_of

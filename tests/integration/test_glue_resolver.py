@@ -16,6 +16,7 @@ import worker_glue
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from tests.support.daemon import Host, put
+from tests.support.ports import free_port
 from tests.support.world import World
 from worker_glue.errors import FileMissing, FileNotReady, FileRefused, LeaseLost
 from worker_glue.ports import Files, Hold
@@ -75,14 +76,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with host.daemon() as running:
         running.until_ok()
         yield Daemon(host, source, base / "M", mount, port, token)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(params=["daemon", "tcp", "catalogue", "manifest", "fake"])

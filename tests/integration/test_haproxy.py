@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.nsqd import NsqdServer, start_nsqd
+from tests.support.ports import free_port
 from tests.support.require import require
-from tests.support.smbd import free_port
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "proxy" / "haproxy.cfg"
 PATIENCE_S = 30.0

@@ -17,7 +17,7 @@ from pymongo.errors import AutoReconnect, WriteError
 
 from bench import saving
 from tests.support.mongo import KINDS, Login, MongoServer, start_mongo
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.jobs import link as linking

@@ -18,7 +18,7 @@ from syncd.core.errors import ConfigError
 from syncd.web.server import ApiServer
 from syncd.web.sockets import UnixListener, check_free
 from tests.support.fake_service import FakeService
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from worker_glue.health.server import HealthServer
 from worker_glue.health.staff import Staff
 

@@ -14,7 +14,7 @@ from syncd.cli.main import main
 from syncd.ports import Bookmark, RegistryEntry
 from syncd.registry.mongo import MongoRegistry
 from tests.support.mongo import KINDS, MongoServer, start_mongo
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.socat import start_socat
 
 CONFIG = """

@@ -23,8 +23,9 @@ from syncd.sources.smb.session import Server
 from syncd.sources.smb.source import SmbSource
 from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.hostile_smb import wait_until
+from tests.support.ports import free_port
 from tests.support.queues import ListQueue, Sinks
-from tests.support.smbd import SmbServer, free_port, start_smbd
+from tests.support.smbd import SmbServer, start_smbd
 
 BRISK = SmbLimits(setup_s=3, ask_s=3)
 

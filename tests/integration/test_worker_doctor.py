@@ -17,7 +17,7 @@ import pytest
 from syncd.client.heartbeats import FOLDER, LATE_S
 from tests.support.mongo import DATABASE
 from tests.support.ocr_site import MIRROR, NOWHERE, Site, WorkerHost, start_site
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from worker_glue.health.beat import Beat
 from worker_glue.running.ids import claim
 

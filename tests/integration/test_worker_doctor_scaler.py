@@ -18,7 +18,7 @@ from syncd.core.clocks import Apart
 from tests.support.backend import CHANNEL, TOPIC
 from tests.support.nsqd import LookupdServer, NsqdServer, start_lookupd, start_nsqd
 from tests.support.ocr_site import NOWHERE
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from worker_glue.doctor import clocks
 from worker_glue.doctor.checks import Check, Level
 from worker_glue.doctor.scaler import IN_CLUSTER, Node, checks, nodes_of, waiting

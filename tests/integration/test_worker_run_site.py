@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from syncd.client.heartbeats import FOLDER, read_all
 from tests.support.backend import Wanted
 from tests.support.ocr_site import COMMAND, Site, WorkerHost, Workers, descendants, start_site
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 from tests.support.trial_engine import CONFIG, page
 
 WITHIN_S = 60.0

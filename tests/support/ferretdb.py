@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.gobuild import BuildFailed, Recipe, Workshop, program
 from tests.support.mongo import Login, MongoServer, running
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 VERSION = "v1.24.2"
 

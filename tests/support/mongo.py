@@ -26,7 +26,7 @@ from urllib.parse import quote, urlencode
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 DATABASE = "gvpocr"
 READY_TIMEOUT_S = 30.0

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.gobuild import Recipe, Workshop, program
-from tests.support.smbd import free_port
+from tests.support.ports import free_port
 
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0

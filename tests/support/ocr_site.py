@@ -28,7 +28,8 @@ from tests.support.daemon import Daemon, Host
 from tests.support.faultproxy import FaultProxy
 from tests.support.mongo import KINDS, MongoServer, start_mongo
 from tests.support.nsqd import LookupdServer, NsqdServer, start_lookupd, start_nsqd
-from tests.support.smbd import SmbServer, free_port, start_smbd
+from tests.support.ports import free_port
+from tests.support.smbd import SmbServer, start_smbd
 from tests.support.socat import start_socat
 from tests.support.trial_engine import install
 

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.require import require
 
 SHARE = "gvpocr-bhushanji"
@@ -114,15 +115,6 @@ def _is_session(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "smbd"
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """Return a loopback TCP port that nobody uses, below the range that the kernel gives to outgoing connections."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+from tests.support.ports import free_port
 from tests.support.require import require
-from tests.support.smbd import free_port
 
 READY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
