@@ -56,6 +56,24 @@ def test_a_long_way_is_no_queue_but_a_longer_wait_is(round_trip_s: float) -> Non
     assert amounts(lane) == (LIMITS.files_in_flight, LIMITS.bytes_in_flight)
 
 
+@pytest.mark.parametrize(
+    ("files_per_s", "round_trip_s", "most"),
+    [(60, 0.001, 96), (1500, 0.001, 151), (9000, 0.01, 256), (900, 0.1, 180), (900, 0.001, 96)],
+)
+def test_more_files_are_in_flight_where_one_more_comes_soon_behind_them(
+    files_per_s: int, round_trip_s: float, most: int
+) -> None:
+    channel = Answering()
+    lane = lane_over(channel)
+    answer(lane, channel, [round_trip_s])
+    for _ in range(3):
+        lane._came = int(files_per_s * (round_trip_s + 1.0))
+        answer(lane, channel, [round_trip_s])
+    assert amounts(lane)[0] == pytest.approx(most, abs=1)
+    answer(lane, channel, [round_trip_s])
+    assert amounts(lane)[0] == LIMITS.files_in_flight, "nothing came since"
+
+
 def test_an_answer_too_early_to_judge_by_changes_nothing() -> None:
     channel = Answering()
     lane = lane_over(channel)

@@ -12,6 +12,7 @@ from syncd.sources.smb.whole import SMALL
 
 _FEWEST_FILES = 8
 _SLOW_S, _QUICK_S = 0.5, 0.2  # above the server's best
+_SOON_S = 0.1  # so long at most a file may wait behind others, where more than the usual number are in flight
 _LOOK_S = 0.05
 
 
@@ -32,6 +33,7 @@ class ReadLane:
         self._most_files = limits.files_in_flight
         self._most_bytes = limits.bytes_in_flight
         self._paced_at = self._crowded_at = 0.0
+        self._came = self._soon = 0
         self._best_s = float("inf")
         self._careful = False
 
@@ -82,6 +84,7 @@ class ReadLane:
     def came_whole(self, file: FileRead) -> None:
         """All of a small file came, and its sink has it or refused it."""
         self._bytes -= file.wanted.fingerprint[0]
+        self._came += 1
         del self.files[file]
         self.done.append(file)
 
@@ -154,14 +157,22 @@ class ReadLane:
         What counts is how much longer than at its best: the way there and back is nobody's queue.
         """
         latency = self.channel.latency_s
-        if now - self._paced_at < max(latency, _LOOK_S):
+        passed_s = now - self._paced_at
+        if passed_s < max(latency, _LOOK_S):
             return
-        self._paced_at = now
         self._best_s = min(self._best_s, latency)
+        self._soon = int(self._came / passed_s * (self._best_s + _SOON_S))
+        self._paced_at, self._came = now, 0
         if latency > self._best_s + _SLOW_S:
             self._halve()
         elif latency < self._best_s + _QUICK_S:
             self._grow()
+        self._most_files = min(self._most_files, self._useful_files)
+
+    @property
+    def _useful_files(self) -> int:
+        """As many as are answered within the way there and back and a moment, by what came lately."""
+        return max(self._limits.files_in_flight, min(self._soon, self._limits.most_files_in_flight))
 
     def crowded(self, now: float) -> None:
         """The server has not enough for all that is asked of it: ask for half as much, once for all such answers."""
@@ -178,5 +189,5 @@ class ReadLane:
     def _grow(self) -> None:
         """Twice as much; by an eighth where the server said once that it was too much."""
         files, size = self._most_files, self._most_bytes
-        self._most_files = min(files + (max(files // 8, 1) if self._careful else files), self._limits.files_in_flight)
+        self._most_files = files + (max(files // 8, 1) if self._careful else files)
         self._most_bytes = min(size + (size // 8 if self._careful else size), self._limits.bytes_in_flight)

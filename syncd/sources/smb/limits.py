@@ -16,7 +16,8 @@ class SmbLimits:
     stall_s: a connection with requests in flight on which nothing arrives for so long is given up.
     reconnect_s: for so long at most a lost connection is tried to be replaced.
     losses: so often one file or folder may be in flight while a connection breaks before it alone is given up.
-    files_in_flight, folders_in_flight, bytes_in_flight: at one connection.
+    files_in_flight, folders_in_flight, bytes_in_flight: at one connection. most_files_in_flight: where
+    the server is so quick that a file somebody waits for comes soon behind as many.
     read_size: of one READ; files up to this size are read in one round trip. query_size: of one QUERY_DIRECTORY.
     watched_folders: so many have a handle of their own while changes are waited for.
     """
@@ -29,6 +30,7 @@ class SmbLimits:
     reconnect_s: float = 60.0
     losses: int = 4
     files_in_flight: int = 96
+    most_files_in_flight: int = 256
     folders_in_flight: int = 32
     bytes_in_flight: int = 16 * MIB
     file_window: int = 8 * MIB
