@@ -249,7 +249,8 @@ def run_tests(arguments):
         if code != 1 or not 1 <= len({name.partition("::")[0] for name in failed}) <= MOST_UNSTEADY:
             return code, lines[-1:]
         say(f"once more, alone: {' '.join(failed)}")
-        if call([PYTHON, "-m", "pytest", "-n", "0", "-o", f"cache_dir={cache}", "--last-failed", *arguments]) != 0:
+        alone = ["-n", "0", "-o", f"cache_dir={cache}", "--last-failed", "--exitfirst"]
+        if call([PYTHON, "-m", "pytest", *alone, *arguments]) != 0:
             return code, lines[-1:]
     short = tuple(f"{word} {name}" for word in ("FAILED", "ERROR") for name in failed)
     unsteady = [f"UNSTEADY, passed when run alone: {line}" for line in lines if line.startswith(short)]
