@@ -10,7 +10,7 @@ from syncd.sources.smb.limits import MIB
 from syncd.sources.smb.packets import HEADER_SIZE, SEALED_ID, ProtocolError
 
 FRAME_LIMIT = 4 * MIB
-_BUFFER = MIB + MIB // 8  # a READ reply of 1 MiB, and more than _ROOM beyond it
+_BUFFER = MIB + MIB // 8  # many small replies; for a larger frame it grows
 _ROOM = MIB // 16
 _MOST_SPARE = 32
 _LENGTH = Struct(">I")

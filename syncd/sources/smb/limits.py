@@ -34,7 +34,7 @@ class SmbLimits:
     folders_in_flight: int = 32
     bytes_in_flight: int = 16 * MIB
     file_window: int = 8 * MIB
-    read_size: int = MIB
+    read_size: int = 2 * MIB
     query_size: int = MIB
     watched_folders: int = 200
     max_entries: int = 1_000_000

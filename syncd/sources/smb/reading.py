@@ -4,7 +4,7 @@ A small file is CREATE + READ + CLOSE as one related compound; its three replies
 they should be, else one by one, like all others. A large file is CREATE and its first READ, further READs pipelined
 within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
 the check that the file did not change while it was read; CREATE's against the listing's, that it is still that file.
-Large pieces are written and hashed by a thread of their own, while the next ones arrive (delivering.py).
+Large pieces are written and hashed by threads of their own, while the next ones arrive (delivering.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from syncd.sources.smb.packets import (
 from syncd.sources.smb.whole import ACCESS, NO_FILE, OPTIONS, SMALL
 
 if TYPE_CHECKING:
+    from syncd.sources.smb.delivering import Writer
     from syncd.sources.smb.lane import ReadLane
 
 _CLOSE_IT = pack_close()
@@ -44,13 +45,14 @@ class FileRead:
 
     retry: done for now, but to be begun again. stop: what the sink raised that ends more than this file.
     given_up: it was in flight too often when a connection broke. begun: it was asked for before.
-    delivered: the sink has the bytes before this offset; owed: so many more are with the thread that writes.
+    delivered: the sink has the bytes before this offset; owed: so many more are with `writer`, the thread that
+    writes them.
     """
 
     __slots__ = (
         "_closed", "_ctime", "_lane", "_make_sink", "_mtime", "_sink", "_stash", "begun", "busy", "closing",
         "delivered", "error", "given_up", "handle", "losses", "next", "owed", "path", "pending", "retry", "stop",
-        "wanted",
+        "wanted", "writer",
     )  # fmt: skip
 
     _lane: ReadLane  # since begin() or begin_whole()
@@ -65,6 +67,7 @@ class FileRead:
         self.given_up = self.begun = self.retry = False
         self.error: SyncdError | None = None
         self.stop: BaseException | None = None
+        self.writer: Writer | None = None
         self._make_sink = make_sink
         self._sink: Sink | None = None
 
