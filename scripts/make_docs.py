@@ -72,8 +72,9 @@ One TOML file. It is the one named with `-c FILE`, else with `$SYNCD_CONFIG`, el
   and why. Each URL has its own user; `password_file`, `key_file`, `known_hosts_file`, `encrypt` and `marker` are those
   of the mirror. A refused login, an empty or another share stop the run at whichever server they are found: a person
   has to look. A server that is away is asked last for 30 s, up to two minutes while it stays away, then in its turn
-  again. Changes are watched for, and bytes compared by `verify --source`, on the main server only; when its watch is
-  back, so are the runs.
+  again. A server that is lost in mid-run is tried again for a minute; then this run ends with exit code 10, and the
+  next one asks the stand-bys. Changes are watched for, and bytes compared by `verify --source`, on the main server
+  only; when its watch is back, so are the runs.
 - `worker-glue` reads the same file, and works without one, from the environment alone ([workers](worker.md));
   `[worker]` is for it.
 - `every`, `cron`, `verify_days` and `[api]` are for the daemon (`syncd run`). It reads the file again when it changes

@@ -148,7 +148,7 @@ def _mirrors(mirrors: Sequence[MirrorFact], limits: Thresholds) -> Iterator[Cond
         rule = STATES.get(mirror.state)
         if rule is not None:
             after_s = limits.failing_s if rule is Rule.FAILING else limits.hold_s
-            text = f"{mirror.name} is {mirror.state}: {mirror.message}"
+            text = f"{mirror.name} is {mirror.state}: {mirror.message.removeprefix(mirror.name + ': ')}"
             yield _condition(rule, mirror.name, text, mirror.hint or "syncd status", after_s)
         if mirror.free is not None and mirror.floor and mirror.free <= mirror.floor:
             free, floor = human_bytes(mirror.free), human_bytes(mirror.floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -233,7 +234,8 @@ def fail_not_found(reports: Sequence[Report]) -> None:
     finished = [report for report in reports if report.error is None]
     if finished and all(report.not_found for report in finished):
         for path in finished[0].not_found:
-            finished[0].fail(path, Reason.GONE, "not on the source, or left out by a pattern")
+            text, hint = "not on the source, or left out by a pattern", f"syncd why {shlex.quote(path)}"
+            finished[0].fail(path, Reason.GONE, text, hint)
 
 
 def _manifest_digest(

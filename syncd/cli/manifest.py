@@ -29,13 +29,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     from syncd.app.site import Site
-    from syncd.store.manifest import manifest_line
+    from syncd.store.manifest import manifest_lines
 
     name = _chosen(args.mirror, settings)
     output = sys.stdout.buffer
     with Site(settings).reading() as catalogue:
-        for path, record in catalogue.mirror(name).records():
-            output.write(manifest_line(path, record) if args.json else f"{record.sha256}  {path}\n".encode())
+        records = catalogue.mirror(name).records()
+        if args.json:
+            output.writelines(manifest_lines(records))
+        else:
+            output.writelines(f"{record.sha256}  {path}\n".encode() for path, record in records)
     output.flush()
     return 0
 

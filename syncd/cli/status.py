@@ -95,7 +95,7 @@ def _print(status: Mapping[str, Any], settings: Settings) -> None:
     print(table(HEADER, rows, right=["FILES", "SIZE"]), end="")
     for mirror in status["mirrors"]:
         for line in _remarks(mirror):
-            print(f"  ! {printable(mirror['name'])}: {printable(line)}")
+            print(f"  ! {printable(mirror['name'])}: {printable(line.removeprefix(mirror['name'] + ': '))}")
     for problem in status.get("problems") or ():
         print(f"  ! {printable(problem)}")
     around = _around(status, zone)

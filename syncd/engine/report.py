@@ -27,14 +27,16 @@ _TOLD = (
 
 
 class Problem(NamedTuple):
-    """One path that failed or was refused."""
+    """One path that failed or was refused. hint: the next step, where the reason's own is not the best one."""
 
     path: str
     reason: Reason
     detail: str = ""
+    hint: str = ""
 
     def as_json(self) -> dict[str, str]:
-        return {"path": self.path, "reason": self.reason.value, "hint": hint_for(self.reason, self.path)}
+        hint = self.hint or hint_for(self.reason, self.path)
+        return {"path": self.path, "reason": self.reason.value, "hint": hint}
 
 
 class Step(NamedTuple):
@@ -94,7 +96,7 @@ class Report:
         counts = {name: told[name] for name in _TOLD}
         said = chain(details, repeat(""))
         failures = [
-            Problem(each["path"], Reason(each["reason"]), detail)
+            Problem(each["path"], Reason(each["reason"]), detail, each["hint"])
             for each, detail in zip(told["failures"], said, strict=False)
         ]
         refusals = [Problem(each["path"], Reason(each["reason"])) for each in told["refusals"]]
@@ -123,11 +125,11 @@ class Report:
             return self.error.exit_code
         return 3 if self.failed else 0
 
-    def fail(self, path: RelPath | str, reason: Reason, detail: str = "") -> None:
+    def fail(self, path: RelPath | str, reason: Reason, detail: str = "", hint: str = "") -> None:
         """Count one failed file or folder."""
         self.failed += 1
         if len(self.failures) < KEPT_DETAILS:
-            self.failures.append(Problem(path, reason, detail))
+            self.failures.append(Problem(path, reason, detail, hint))
 
     def refuse(self, path: str, reason: Reason) -> None:
         """Count one refused name."""

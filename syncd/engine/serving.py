@@ -79,7 +79,7 @@ class _Told(Report):
     __slots__ = ("tell",)
     tell: Callable[[RelPath, Reason, str], None]
 
-    def fail(self, path: RelPath | str, reason: Reason, detail: str = "") -> None:
+    def fail(self, path: RelPath | str, reason: Reason, detail: str = "", hint: str = "") -> None:  # noqa: ARG002
         self.failed += 1
         self.tell(RelPath(path), reason, detail)
 

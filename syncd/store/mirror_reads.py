@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from syncd.core.model import ROOT, FileEvent, Fingerprint, Intent, Partial, Record, RelPath, Unheld
@@ -128,7 +128,10 @@ class MirrorReads:
         for directory_id, directory in self._directories(below):
             prefix = f"{directory}/" if directory else ""
             for names, packed, absent_runs in self._chunks_in(directory_id):
-                for name, record in zip(names, map(self._known, unpack_records(absent_runs, packed)), strict=True):
+                records: Iterable[Record] = unpack_records(absent_runs, packed)
+                if not self._ids_known:
+                    records = map(without_ids, records)
+                for name, record in zip(names, records, strict=True):
                     yield RelPath(prefix + name), record
 
     def _chunks_in(self, directory_id: int) -> Iterator[tuple[list[str], bytes, list[str]]]:

@@ -440,6 +440,7 @@ def test_only_is_no_look_at_another_share_however_much_is_held(tmp_path: Path) -
 def test_a_path_of_only_that_is_not_there_is_said(world: World) -> None:
     report = world.run(only=["eng-typed/no such page.pdf"])
     assert (report.exit_code, report.failures[0].reason) == (3, Reason.GONE)
+    assert report.failures[0].as_json()["hint"] == "syncd why 'eng-typed/no such page.pdf'"
     assert world.run(only=["eng-typed"]).exit_code == 0
 
 

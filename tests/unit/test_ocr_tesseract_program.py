@@ -125,6 +125,14 @@ def test_version_and_languages(place: Path) -> None:
     assert made.languages() == ["en", "hi", "script/Devanagari"]
 
 
+def test_on_a_mac_the_way_to_a_language_is_homebrew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(place)
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(OcrRefused) as caught:
+        read(made, "mr")
+    assert caught.value.hint.startswith("brew install tesseract-lang; or put mar.traineddata")
+
+
 def test_a_language_that_is_not_installed_is_named_with_its_package(place: Path) -> None:
     with pytest.raises(OcrRefused) as caught:
         read(engine(place), "hi", "mr")

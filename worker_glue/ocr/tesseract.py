@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Self
@@ -55,7 +56,8 @@ class Tesseract(Engine):
         if found is None:
             raise ConfigError(
                 f"the OCR program {settings.program} is not installed, or not on the PATH of this worker",
-                hint="apt install tesseract-ocr; or give its path as program in [worker.engine.tesseract]",
+                hint=f"{_installs('tesseract-ocr', 'tesseract')}; or give its path as program in "
+                "[worker.engine.tesseract]",
             )
         self._program = found
         self._env = {**os.environ, "OMP_THREAD_LIMIT": str(settings.threads)}
@@ -191,7 +193,12 @@ def _install(name: str) -> str:
     if not _NAME.fullmatch(name):
         return "languages are ISO 639-1 codes, such as en and hi"
     package = "tesseract-ocr-" + name.lower().replace("_", "-").replace("/", "-")
-    return f"apt install {package}; or put {name}.traineddata beside the other languages' files"
+    return f"{_installs(package, 'tesseract-lang')}; or put {name}.traineddata beside the other languages' files"
+
+
+def _installs(debian: str, homebrew: str) -> str:
+    """Return the command that installs a package here."""
+    return f"brew install {homebrew}" if sys.platform == "darwin" else f"apt install {debian}"
 
 
 def _words(tsv: str) -> Iterator[Word]:

@@ -34,6 +34,7 @@ _FROM_US = b"\0\0\0\0"
 _FROM_SERVER = b"\1\0\0\0"
 _ZEROS = b"\0" * 16
 _SIGNATURE = Struct("16s")
+_NONCE = Struct("<Q4s")
 
 
 Signer = Callable[[Buffer, int], bytes]
@@ -73,10 +74,10 @@ def _macs(dialect: int, algorithm: int | None, key: bytes) -> tuple[Signer, Sign
 
 
 def _gmac(key: bytes, side: bytes) -> Signer:
-    encrypt = AESGCM(key).encrypt
+    encrypt, nonce = AESGCM(key).encrypt, _NONCE.pack
 
     def mac(message: Buffer, message_id: int) -> bytes:
-        return encrypt(message_id.to_bytes(8, "little") + side, b"", message)
+        return encrypt(nonce(message_id, side), b"", message)
 
     return mac
 
