@@ -54,9 +54,13 @@ class MountedMirror(NamedTuple):
 
 
 class ManifestFiles:
-    """Resolves by the manifests in some mounts. Thread-safe."""
+    """Resolves by the manifests in some mounts. Thread-safe.
 
-    def __init__(self, mirrors: Sequence[MountedMirror]) -> None:
+    for_daemon: stands in for one that cannot be reached, and that may know further names of the mirrors.
+    """
+
+    def __init__(self, mirrors: Sequence[MountedMirror], *, for_daemon: bool = False) -> None:
+        self._names_missing = for_daemon and not all(mirror.spellings.share for mirror in mirrors)
         self._mirrors = {mirror.name: mirror for mirror in mirrors}
         self._manifests = {mirror.name: _Manifest(mirror.root) for mirror in mirrors}
         self._table = SpellingTable([mirror.spellings for mirror in mirrors])
@@ -76,16 +80,20 @@ class ManifestFiles:
         asked = _Asked(self._mirrors, views)
         found = decide(spelled, self._table, asked, near=False)
         if isinstance(found, Resolution):
-            return self._untold(spelled, found, asked) if found.reason is Reason.NEVER_LISTED else found
+            return self._untold(spelled, found, asked) if self._cannot_tell(found) else found
         return self._verified(found)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
+    def _cannot_tell(self, found: Resolution) -> bool:
+        """Say whether somebody who can be asked later may know better: what is held, or shares' names and aliases."""
+        return found.reason is Reason.NEVER_LISTED or (self._names_missing and found.reason is Reason.OUTSIDE)
+
     def _untold(self, spelled: str, found: Resolution, asked: _Asked) -> Resolution:
         """Answer for a path that no manifest knows."""
         best = self._table.read(next(variants(spelled))).readings[:2]
-        if len(best) == 1 or best[0].rank > best[1].rank:
+        if best and (len(best) == 1 or best[0].rank > best[1].rank):
             _, mirror, path = best[0]
             candidate = Candidate(mirror, path, Look())
             if asked.views[mirror].problem:

@@ -296,6 +296,26 @@ def test_what_one_manifest_lacks_is_not_looked_for_in_another(world: World, tmp_
             assert files.resolve(bare).state is State.UNAVAILABLE
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ["/Volumes/shared/top.pdf", "smb://server/old-share/top.pdf", r"\\server\old-share\top.pdf", "/etc/passwd"],
+)
+def test_a_mount_knows_no_aliases_so_it_refuses_no_path_for_good_while_the_daemon_is_away(
+    world: World, tmp_path: Path, spelled: str
+) -> None:
+    """A mount says neither shares' names nor aliases: a task that has one must not end in an error for a restart."""
+    away = {"SYNCD_API": str(tmp_path / "none.sock"), "SYNCD_MOUNTS": f"M={world.target}"}
+    with Resolver(env=NOWHERE | away) as files:
+        for found in (files.resolve(spelled), files.ensure(spelled, 0.1), files.hold(spelled)):
+            assert isinstance(found, Resolution)
+            assert found.state is State.UNAVAILABLE
+            assert found.retry_after_s
+        assert files.resolve("M/../x").state is State.REFUSED
+        assert files.resolve("/app/M/top.pdf").state is State.READY
+    with manifest_of(world) as files:  # where there is nobody else to ask, that is the answer
+        assert files.resolve(spelled).reason is Reason.OUTSIDE
+
+
 @pytest.fixture
 def served() -> Iterator[Served]:
     with serving() as served:

@@ -81,7 +81,7 @@ class _Generation:
         if settings is not None and settings.mirrors:
             self.local.append(_Slot(lambda: _catalogue(settings)))
         if mounts:
-            self.local.append(_Slot(lambda: _manifests(settings, mounts)))
+            self.local.append(_Slot(lambda: _manifests(settings, mounts, for_daemon=self.daemon is not None)))
 
     @property
     def is_empty(self) -> bool:
@@ -137,10 +137,11 @@ def _catalogue(settings: Settings) -> LocalFiles:
     return CatalogueFiles(settings)
 
 
-def _manifests(settings: Settings | None, mounts: Mapping[str, str]) -> LocalFiles:
+def _manifests(settings: Settings | None, mounts: Mapping[str, str], *, for_daemon: bool) -> LocalFiles:
     from syncd.client.manifest import ManifestFiles
 
-    return ManifestFiles([_mounted(settings, name, root) for name, root in mounts.items()])
+    mirrors = [_mounted(settings, name, root) for name, root in mounts.items()]
+    return ManifestFiles(mirrors, for_daemon=for_daemon)
 
 
 def _mounted(settings: Settings | None, name: str, root: str) -> MountedMirror:
