@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any
 
 from syncd.app.owing import announce_owed
@@ -78,7 +79,7 @@ def _places(catalogue: Catalogue, settings: Settings, spelled: Sequence[str]) ->
         readings = candidates(each, spellings) if each and _is_unicode(each) else []
         held = next((reading for reading in readings if _is_held(catalogue.mirror(reading[0]), reading[1])), None)
         if held is None:
-            raise ConfigError(f'nothing is held at "{each}"', hint=f'syncd why "{each}"')
+            raise ConfigError(f'nothing is held at "{each}"', hint=f"syncd why {quote(each)}")
         found[held] = None
     return list(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.config.settings import MirrorSettings, MongoSettings, NsqSettings
@@ -32,7 +33,7 @@ def _smb(settings: MirrorSettings, url: SourceUrl) -> SmbSource:
         share=url.share,
         folder=url.folder.strip("/"),
         connections=settings.connections,
-        secret_hint=f"syncd secret {settings.name}",
+        secret_hint=f"syncd secret {quote(settings.name)}",
     )
 
 
@@ -47,7 +48,7 @@ def _open_source(settings: MirrorSettings, url: SourceUrl) -> Source:
                 **settings.sftp_login(url),
                 folder=url.folder,
                 connections=settings.connections,
-                secret_hint=f"syncd secret {settings.name}",
+                secret_hint=f"syncd secret {quote(settings.name)}",
             )
         case _:
             from syncd.sources.local import LocalSource

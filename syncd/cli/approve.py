@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for name, items in halted.items():
             catalogue.mirror(name).approve(path for path, _ in items)
     print("approved; the next run does it (what is retired goes to the trash)")
-    print("  next: syncd run-once" + (f" --mirror {args.mirror}" if args.mirror else ""))
+    print("  next: syncd run-once" + (f" --mirror {quote(args.mirror)}" if args.mirror else ""))
     return 0
 
 
@@ -79,7 +80,7 @@ def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue) -> list[str]:
     error = last.report.get("error") or {}
     if error.get("reason") == Reason.TOO_MANY_CHANGES:
         done = "what was held back is approved already; the next run does it"
-        return [f"{name}: {done}", f"  next: syncd run-once --mirror {name}"]
+        return [f"{name}: {done}", f"  next: syncd run-once --mirror {quote(name)}"]
     why = str(error.get("message", "")).removeprefix(f"{name}: ")
     return [
         f"{name} is halted, and approving does not lift that: {why}",

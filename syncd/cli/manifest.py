@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
@@ -49,6 +50,6 @@ def _chosen(name: str, settings: Settings) -> str:
     if not name and len(settings.mirrors) > 1:
         names = ", ".join(mirror.name for mirror in settings.mirrors)
         raise ConfigError(
-            f"there are several mirrors: {names}", hint=f"syncd manifest --mirror {settings.mirrors[0].name}"
+            f"there are several mirrors: {names}", hint=f"syncd manifest --mirror {quote(settings.mirrors[0].name)}"
         )
     return name or settings.mirrors[0].name

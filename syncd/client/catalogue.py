@@ -158,7 +158,9 @@ class _Target:
             known=bool(facts.target) and facts.target == str(target),
         )
         if mirror is None:
-            raise TargetMissing(f"the target {target} is not on disk", hint=hint_for(Reason.TARGET_MISSING))
+            raise TargetMissing(
+                f"the target {target} is not on disk", hint=hint_for(Reason.TARGET_MISSING, mirror=self._settings.name)
+            )
         return mirror
 
 

@@ -94,7 +94,7 @@ def _broken(file: Path, problem: str) -> ConfigError:
 
 
 def _init_hint(file: Path) -> str:
-    return "syncd init" if file == default_path(os.environ) else f"syncd -c {file} init"
+    return "syncd init" if file == default_path(os.environ) else f"syncd -c {quote(str(file))} init"
 
 
 class _Loader:

@@ -145,9 +145,9 @@ MEANING: dict[Reason, tuple[str, str]] = {
     Reason.TOO_MANY_CHANGES: ("more files gone or changed than the caps allow", "syncd approve"),
     Reason.TARGET_MISSING: (
         "the target is not on disk",
-        "plug it in or mount it; to start over: syncd run-once --new-target",
+        "plug it in or mount it; to start over: syncd run-once --new-target --mirror NAME",
     ),
-    Reason.TARGET_FOREIGN: ("the target belongs to another host or mirror", "syncd run-once --take-over"),
+    Reason.TARGET_FOREIGN: ("the target belongs to another host or mirror", "syncd run-once --take-over --mirror NAME"),
     Reason.TARGET_UNUSABLE: ("the target cannot be created or written", "syncd doctor"),
     Reason.DISK_FULL: (
         "no room left, or the free-space floor would be crossed",
@@ -186,7 +186,8 @@ MEANING: dict[Reason, tuple[str, str]] = {
 """What each reason means, and the operator's next step ("" = nothing to do)."""
 
 
-def hint_for(reason: Reason, path: str = "") -> str:
-    """Return the next step for a reason, with the path filled in."""
+def hint_for(reason: Reason, path: str = "", mirror: str = "") -> str:
+    """Return the next step for a reason, with the path and the mirror's name filled in, as a shell takes them."""
     hint = MEANING[reason][1]
+    hint = hint.replace("NAME", shlex.quote(mirror)) if mirror else hint
     return hint.replace("PATH", shlex.quote(path)) if path else hint

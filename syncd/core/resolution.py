@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
+from shlex import quote
 from typing import Any, Protocol
 
 from syncd.core import paths
@@ -143,7 +144,7 @@ class Candidate(NamedTuple):
             self.path,
             named,
             reason=reason,
-            hint=hint or hint_for(reason, named),
+            hint=hint or hint_for(reason, named, self.mirror),
             retry_after_s=retry_after_s,
             listed_at=self.look.listed_at,
         )
@@ -196,7 +197,7 @@ def judge(candidate: Candidate) -> Resolution | None:
     if look.record is None:
         return candidate.answer(State.FETCHING, Reason.NEW, WAITS_S)
     if look.held_back:
-        hint = f"syncd approve --mirror {candidate.mirror}"
+        hint = f"syncd approve --mirror {quote(candidate.mirror)}"
         return candidate.answer(State.FETCHING, Reason.TOO_MANY_CHANGES, HELD_BACK_S, hint)
     return None
 

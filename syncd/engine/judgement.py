@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from shlex import quote
 
 from syncd.core import guard, paths
 from syncd.core.errors import SourceForeign, TooManyRetires
@@ -64,11 +65,12 @@ class Judgement:
         if verdict.foreign:
             raise SourceForeign(
                 f"{self._rules.name}: {verdict.message}",
-                hint="check source in the configuration; if this is right: syncd run-once --new-target",
+                hint="check source in the configuration; if this is right: "
+                f"syncd run-once --new-target --mirror {quote(self._rules.name)}",
             )
         if verdict.message:
             self._report.error = TooManyRetires(
-                f"{self._rules.name}: {verdict.message}", hint=f"syncd approve --mirror {self._rules.name}"
+                f"{self._rules.name}: {verdict.message}", hint=f"syncd approve --mirror {quote(self._rules.name)}"
             )
         self._flip(verdict)
         self._rename()

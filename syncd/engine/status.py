@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from shlex import quote
 from typing import Any, NamedTuple
 
 from syncd.core.model import Unheld
@@ -157,20 +158,20 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
 def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, daemon: bool) -> tuple[str, str, str]:
     last = facts.last_run
     if facts.paused:
-        return "paused", "no scans until it is resumed", f"syncd resume {facts.name}"
+        return "paused", "no scans until it is resumed", f"syncd resume {quote(facts.name)}"
     if last is not None and _failed(last):
         error = last.report.get("error") or {}
         state = "halted" if last.exit_code == 13 else "failing"
         return state, str(error.get("message", "")), str(error.get("hint", ""))
     if facts.held_back:  # a run over a part, or one that was stopped, came after the one that held it back
         said = f"{facts.held_back} changes are held back until somebody approves them"
-        return "halted", said, f"syncd approve --mirror {facts.name}"
+        return "halted", said, f"syncd approve --mirror {quote(facts.name)}"
     if failures or (last is not None and last.exit_code == 3):
         first = failures[0] if failures else None
         said = f"{len(failures)} failed, the first: {first.path} ({MEANING[first.reason][0]})" if first else ""
         return "failing", said, "syncd status --json" if first else ""
     if not facts.last_success:
-        return "behind", "never mirrored", f"syncd run-once --mirror {facts.name}"
+        return "behind", "never mirrored", f"syncd run-once --mirror {quote(facts.name)}"
     if (
         daemon
         and facts.every_s is not None

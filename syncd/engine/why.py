@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any, NamedTuple
 
 from syncd.core.model import LocalEntry, Record, RelPath, Unheld
@@ -49,9 +50,8 @@ class Known(NamedTuple):
     def next(self) -> str:
         """What happens next, or what to do."""
         if self.held_back:
-            return (
-                f"a run wanted to {self.held_back} it and was held back; decide: syncd approve --mirror {self.mirror}"
-            )
+            wanted = f"a run wanted to {self.held_back} it and was held back"
+            return f"{wanted}; decide: syncd approve --mirror {quote(self.mirror)}"
         if self.record is not None:
             if self.record.absent_run:
                 return "missed by the last run; retired when the next complete run does not see it either"
@@ -62,7 +62,7 @@ class Known(NamedTuple):
         if reason is not None:
             return hint_for(reason, self.path) or "the next run tries again: syncd run-once"
         if not self.listed_at:
-            return f"the source was never listed to its end: syncd run-once --mirror {self.mirror}"
+            return f"the source was never listed to its end: syncd run-once --mirror {quote(self.mirror)}"
         if self.stand_by:
             return (
                 "not on the main server as of the last look at it; the next run takes it from any that has it by then"

@@ -83,7 +83,9 @@ def open_target(target: Path, claim: Claim, *, create: bool) -> int | None:
         return _open_folder(real)
     except FileNotFoundError:
         if claim.known and not claim.new_target:
-            raise TargetMissing(f"the target {target} is not on disk", hint=hint_for(Reason.TARGET_MISSING)) from None
+            raise TargetMissing(
+                f"the target {target} is not on disk", hint=hint_for(Reason.TARGET_MISSING, mirror=claim.mirror)
+            ) from None
     except OSError as error:
         raise _unusable(target, error) from error
     try:
@@ -113,7 +115,9 @@ def open_state(target: Path, root: int, claim: Claim, *, create: bool) -> tuple[
             sync_descriptor(root)
         state = _open_part(target, root, STATE_FOLDER)
         if state is None:
-            raise TargetMissing(f"{target}/{STATE_FOLDER} vanished", hint=hint_for(Reason.TARGET_MISSING))
+            raise TargetMissing(
+                f"{target}/{STATE_FOLDER} vanished", hint=hint_for(Reason.TARGET_MISSING, mirror=claim.mirror)
+            )
     try:
         owner = _read_owner(target, state, claim)
         if owner is None:
@@ -209,12 +213,12 @@ def _read_owner(target: Path, state: int, claim: Claim) -> Owner | None:
             return claim.as_owner()._replace(mirror_uid="", host_id="")
         raise TargetForeign(
             f"{target}/{STATE_FOLDER}/{OWNER} cannot be read, so whose the target is is not known ({error})",
-            hint=hint_for(Reason.TARGET_FOREIGN),
+            hint=hint_for(Reason.TARGET_FOREIGN, mirror=claim.mirror),
         ) from error
     if not claim.owns(owner) and not claim.take_over:
         raise TargetForeign(
             f"the target {target} belongs to the mirror {_shown(owner.mirror)} of the host {_shown(owner.host)}",
-            hint=hint_for(Reason.TARGET_FOREIGN),
+            hint=hint_for(Reason.TARGET_FOREIGN, mirror=claim.mirror),
         )
     return owner
 
@@ -247,7 +251,7 @@ def _refuse_emptied(target: Path, claim: Claim) -> None:
     if claim.known and not claim.new_target:
         raise TargetMissing(
             f"the target {target} has no {STATE_FOLDER}/{OWNER} any more: another disk, or none, is mounted there",
-            hint=hint_for(Reason.TARGET_MISSING),
+            hint=hint_for(Reason.TARGET_MISSING, mirror=claim.mirror),
         )
 
 
