@@ -160,6 +160,13 @@ def test_something_else_is_no_property_list_of_ours(content: str) -> None:
     assert log_of(content) == ""
 
 
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "launchd").glob("*.plist")), ids=lambda f: f.name)
+def test_the_property_lists_that_come_along_can_be_read(file: Path) -> None:
+    found = plistlib.loads(file.read_bytes())
+    assert found["Label"] == "local.syncd"
+    assert found.get("UserName", "OPERATOR") == "OPERATOR", "it runs as its user, never as root"
+
+
 @pytest.mark.skipif(shutil.which("plutil") is None, reason="plutil is on macOS only")
 @pytest.mark.parametrize("system", [False, True])
 def test_plutil_finds_no_fault(tmp_path: Path, system: bool) -> None:
