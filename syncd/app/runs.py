@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -83,11 +83,12 @@ class Running(Site):
         ConfigError.
         """
         mirrors = self._chosen(names)
+        wanted = {settings.name: self.in_mirror(settings, only) for settings in mirrors}
         result = RunResult(new_run_id(), [])
         sys.setswitchinterval(SWITCH_S)
         with self._writing() as (host, catalogue):
             for settings in mirrors:
-                options = RunOptions(only=self.in_mirror(settings, only))
+                options = RunOptions(only=wanted[settings.name])
                 if only and not options.only:
                     continue
                 report = Report(settings.name, result.run_id)
@@ -95,26 +96,40 @@ class Running(Site):
                 with _ticking(report, progress(settings.name) if progress else None):
                     self._run_mirror(settings, options, host, catalogue, report, new_target, take_over)
             announce_owed(catalogue, self.settings.nsq, host.name)
-        fail_not_found(result.reports)
+        fail_not_found(result.reports, wanted)
         return result
 
-    def dry_run(self, names: Sequence[str] = (), only: Sequence[str] = ()) -> RunResult:
+    def dry_run(
+        self,
+        names: Sequence[str] = (),
+        only: Sequence[str] = (),
+        *,
+        new_target: bool = False,
+        take_over: bool = False,
+    ) -> RunResult:
         """Say what run_once() would do. Takes no lock and writes nothing."""
+        mirrors = self._chosen(names)
+        wanted = {settings.name: self.in_mirror(settings, only) for settings in mirrors}
         result = RunResult(new_run_id(), [])
         host = self._state.known_host()
         with open_readonly(self._state.catalogue) as catalogue:
-            for settings in self._chosen(names):
+            for settings in mirrors:
+                options = RunOptions(dry_run=True, only=wanted[settings.name])
+                if only and not options.only:
+                    continue
                 report = Report(settings.name, result.run_id, plan=[])
                 result.reports.append(report)
                 reading = catalogue.mirror(settings.name)
                 try:
-                    mirror = self._peek_target(settings, host, reading)
+                    mirror = self._peek_target(settings, host, reading, new_target=new_target, take_over=take_over)
                 except SyncdError as error:
                     report.error = error
                     continue
-                options = RunOptions(dry_run=True, only=self.in_mirror(settings, only))
+                if new_target:
+                    reading = catalogue.blank(settings.name)  # as _start_over() leaves it
                 reading.use_source(settings.source.id)
                 self._execute(settings, options, mirror, reading, report)
+        fail_not_found(result.reports, wanted)
         return result
 
     def _run_mirror(
@@ -229,13 +244,19 @@ class Running(Site):
                 mirror.purge(batch)
 
 
-def fail_not_found(reports: Sequence[Report]) -> None:
-    """Say of a path of --only that it is not on the source, unless another mirror had it."""
+def fail_not_found(reports: Sequence[Report], only: Mapping[str, Sequence[RelPath]]) -> None:
+    """Say of each path of --only that it is not on the source, unless another mirror had it.
+
+    only: what was looked for in each mirror.
+    """
     finished = [report for report in reports if report.error is None]
-    if finished and all(report.not_found for report in finished):
-        for path in finished[0].not_found:
-            text, hint = "not on the source, or left out by a pattern", f"syncd why {shlex.quote(path)}"
-            finished[0].fail(path, Reason.GONE, text, hint)
+    told = {str(path) for report in finished for path in only.get(report.name, ()) if path not in report.not_found}
+    for report in finished:
+        for path in report.not_found:
+            if path not in told:
+                told.add(path)
+                text, hint = "not on the source, or left out by a pattern", f"syncd why {shlex.quote(path)}"
+                report.fail(path, Reason.GONE, text, hint)
 
 
 def _manifest_digest(

@@ -161,7 +161,13 @@ class Site:
         return mirror
 
     def _peek_target(
-        self, settings: MirrorSettings, host: Host | None, facts: ReadonlyMirrorCatalogue
+        self,
+        settings: MirrorSettings,
+        host: Host | None,
+        facts: ReadonlyMirrorCatalogue,
+        *,
+        new_target: bool = False,
+        take_over: bool = False,
     ) -> DiskMirror | None:
         from syncd.store.mirror import DiskMirror
 
@@ -171,6 +177,8 @@ class Site:
             mirror_uid=facts.uid,
             host_id=host.id if host is not None else "",
             known=bool(facts.target) and facts.target == str(settings.target),
+            new_target=new_target,
+            take_over=take_over,
         )
 
     @contextmanager
@@ -206,7 +214,7 @@ class Site:
         if not names:
             return self.settings.mirrors
         chosen = []
-        for name in names:
+        for name in dict.fromkeys(names):  # one named twice is meant once
             settings = self.settings.mirror(name)
             if settings is None:
                 known = ", ".join(mirror.name for mirror in self.settings.mirrors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, human_duration, printable
+from syncd.core.errors import ConfigError
 from syncd.core.named import NamedTuple
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
+    if not all(path.strip() for path in args.only):
+        raise ConfigError("--only has no path", hint="syncd run-once --only PATH")
     outcome = _dry_run(args, settings) if args.dry_run else _run(args, settings)
     _say_errors(outcome.errors)
     if args.json:
@@ -71,7 +74,7 @@ class _Outcome(NamedTuple):
 def _dry_run(args: argparse.Namespace, settings: Settings) -> _Outcome:
     from syncd.app.runs import Running
 
-    return _of(Running(settings).dry_run(args.mirror, args.only))
+    return _of(Running(settings).dry_run(args.mirror, args.only, new_target=args.new_target, take_over=args.take_over))
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> _Outcome:

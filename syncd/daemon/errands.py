@@ -96,7 +96,7 @@ class RunErrand(_Errand):
 
     def _sum_up(self) -> Errand:
         result = RunResult(self.id, [self._reports[name] for name in self.mirrors if name in self._ended])
-        fail_not_found(result.reports)
+        fail_not_found(result.reports, self._only)
         errors = [*map(error_json, result.errors), *self._errors]
         code = _gravest([result.exit_code, *self._codes])
         details = {report.name: [problem.detail for problem in report.failures] for report in result.reports}

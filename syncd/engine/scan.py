@@ -160,12 +160,15 @@ class Scan:
 
     def _keep_scope(self, directory: RelPath, entries: Sorted) -> None:
         def inside(path: RelPath) -> bool:
-            return path in self._only or any(parent in self._only for parent in paths.parents(path))
+            return (
+                ROOT in self._only or path in self._only or any(parent in self._only for parent in paths.parents(path))
+            )
 
         def towards(path: RelPath) -> bool:
             return path in self._above_only or inside(path)
 
-        listed = {paths.join(directory, name) for name in (*entries.files, *entries.folders)}
+        refused = (name for name, _ in entries.refused)  # they are there, and counted as what they are
+        listed = {paths.join(directory, name) for name in (*entries.files, *entries.folders, *refused)}
         self._only_seen |= listed & self._only
         entries.files = {n: e for n, e in entries.files.items() if inside(paths.join(directory, n))}
         entries.folders = [n for n in entries.folders if towards(paths.join(directory, n))]
@@ -341,7 +344,7 @@ class Scan:
     @property
     def not_found(self) -> list[RelPath]:
         """The paths of --only that no listing had."""
-        return sorted(self._only - self._only_seen)
+        return sorted(self._only - self._only_seen - {ROOT})
 
     def flush(self) -> None:
         """Carry out the repairs and renewals collected so far (at the end of the scan)."""

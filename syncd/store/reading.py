@@ -54,6 +54,10 @@ class ReadonlyCatalogue(CatalogueReads):
         row = self._reader.row("SELECT id FROM mirrors WHERE name = ?", (name,))
         return ReadonlyMirrorCatalogue(self._reader, row[0] if row else _UNKNOWN_MIRROR, name)
 
+    def blank(self, name: str) -> ReadonlyMirrorCatalogue:
+        """Return a mirror's facts as if it had never run."""
+        return ReadonlyMirrorCatalogue(self._reader, _UNKNOWN_MIRROR, name)
+
     def close(self) -> None:
         """Close all connections; safe to repeat."""
         self._reader.close()

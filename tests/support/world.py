@@ -60,8 +60,8 @@ class World:
         (report,) = self.app().run_once((), only, new_target=new_target, take_over=take_over).reports
         return report
 
-    def dry_run(self, only: Sequence[str] = ()) -> Report:
-        (report,) = self.app().dry_run((), only).reports
+    def dry_run(self, only: Sequence[str] = (), *, new_target: bool = False, take_over: bool = False) -> Report:
+        (report,) = self.app().dry_run((), only, new_target=new_target, take_over=take_over).reports
         return report
 
     def run_result(self) -> RunResult:
