@@ -185,6 +185,16 @@ def decide_in(mirror: str, path: RelPath, asked: Asked) -> Candidate | Resolutio
     return _probe(readings, asked) or _unknown(Readings(readings, False, path.split("/")), asked, near=True)
 
 
+def places(spelled: str, table: SpellingTable, asked: Asked) -> Sequence[tuple[str, RelPath]]:
+    """Return (mirror, path) of each place that a path may mean which names no mirror, and which no listing knows."""
+    if malformed(spelled) is not None:
+        return ()
+    bare = [reading for reading in table.read(next(variants(spelled))).readings if reading.rank == 0]
+    return [
+        (mirror, path) for _, mirror, path in bare if path and _unfit(path) is None and not asked.excludes(mirror, path)
+    ]
+
+
 def judge(candidate: Candidate) -> Resolution | None:
     """Say why a listed file cannot be served; None when what is held is current and has only to be verified.
 

@@ -24,6 +24,7 @@ from syncd.daemon import sampling, statuses
 from syncd.daemon.errands import DoctorErrand, Errands, RunErrand, VerifyErrand
 from syncd.daemon.kept import KeptMirror
 from syncd.daemon.resolving import Leasing, Resolving
+from syncd.daemon.somewhere import somewhere
 from syncd.engine.feed import page
 from syncd.engine.status import FOR_EVER
 from syncd.web.port import Errand, Lease, Sample
@@ -148,9 +149,17 @@ class Answers:
             kept = self._daemon.find(found.mirror)
         if kept is not None and found.path and found.state in WAITING_STATES:
             return kept.demand.ensure(RelPath(found.path))
+        if not found.mirror and found.state in (State.MISSING, State.NO_MIRROR):
+            return self._ensure_somewhere(path, found)
         future: Future[Resolution] = Future()
         future.set_result(found)
         return future
+
+    def _ensure_somewhere(self, spelled: str, found: Resolution) -> Future[Resolution]:
+        """Look for a path that names no mirror in each that it may lie in: its folder may be newer than any listing."""
+        kept = [(self._daemon.find(mirror), path) for mirror, path in self._resolving.places(spelled)]
+        wishes = [each.demand.ensure(path) for each, path in kept if each is not None]
+        return somewhere(wishes, found, lambda: self.resolve(spelled))
 
     def lease(self, path: str, ttl_s: float, *, wait: bool = True) -> Lease | Resolution:
         return self._leasing.lease(path, ttl_s, wait=wait)

@@ -44,6 +44,10 @@ class Resolving:
         """Say how a path of a mirror is."""
         return self._resolver.resolve_in(mirror, path)
 
+    def places(self, spelled: str) -> Sequence[tuple[str, RelPath]]:
+        """Return where a file may lie that is spelled without its mirror: (mirror, path)."""
+        return self._resolver.places(spelled)
+
     def _suspect(self, mirror: str, path: RelPath) -> None:
         """A held file is not as its record says: have it looked at."""
         kept = self._daemon.find(mirror)

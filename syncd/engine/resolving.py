@@ -23,6 +23,7 @@ from syncd.core.resolution import (
     decide,
     decide_in,
     judge,
+    places,
     ready,
     unverified,
 )
@@ -90,6 +91,10 @@ class Resolver:
         if mirror not in self._mirrors:
             return NOBODY.answer(State.NO_MIRROR, Reason.NO_MIRROR)
         return self._settle(decide_in(mirror, path, self), lambda: decide_in(mirror, path, self))
+
+    def places(self, spelled: str) -> Sequence[tuple[str, RelPath]]:
+        """Return where a file may lie that is spelled without its mirror, and that no listing knows: (mirror, path)."""
+        return places(spelled, self._table, self)
 
     def _settle(self, found: Candidate | Resolution, again: Callable[[], Candidate | Resolution]) -> Resolution:
         """Verify what a path means; one that fails is looked at again: it may have been replaced meanwhile."""

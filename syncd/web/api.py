@@ -390,7 +390,7 @@ def _undecodable(path: str) -> Resolution | None:
 
 def _not_looked_yet(found: Resolution) -> Resolution:
     """Return the answer for a file that is still being looked for: that an earlier look did not show it is no proof."""
-    if found.state is not State.MISSING:
+    if found.state not in (State.MISSING, State.NO_MIRROR):
         return found
     reason = Reason.TIMEOUT
     return found._replace(

@@ -127,6 +127,34 @@ def test_answers_that_waiting_does_not_change(world: World) -> None:
         daemon.until(lambda: ensure("M/set 0/again.jpg").state is State.READY, "the source is back")
 
 
+def test_a_new_folder_is_found_also_by_a_path_that_names_no_mirror(world: World, tmp_path: Path) -> None:
+    """What a listing has never shown is no collection of somebody else's before it was looked for."""
+    other = tmp_path / "other"
+    put(other, "2020/x.jpg", b"other")
+    world.host.add_mirror("N", f"file://{other}", tmp_path / "data" / "N", extra='every = "10m"\nsettle = "0.1s"')
+    with world.host.daemon() as daemon:
+        daemon.until_ok()
+        assert daemon.api.pause()["paused"] == ["M", "N"]
+        put(world.share.root, "new/x.jpg", b"new in M")
+        put(other, "newer/y.jpg", b"new in N")
+        put(world.share.root, "both/z.jpg", b"in M")
+        put(other, "both/z.jpg", b"in N")
+        assert daemon.api.resolve("new/x.jpg").state is State.NO_MIRROR
+        for spelled, meant in (("new/x.jpg", "M/new/x.jpg"), ("/app/newer/y.jpg", "N/newer/y.jpg")):
+            found = daemon.api.ensure(spelled, 60)
+            assert (found.state, found.server_path) == (State.READY, meant)
+        assert daemon.api.ensure("both/z.jpg", 60).state is State.AMBIGUOUS
+        assert daemon.api.ensure("nobody/x.jpg", 60).state is State.NO_MIRROR
+        missing = daemon.api.ensure("both/none.jpg", 60)
+        assert (missing.state, missing.mirror) == (State.MISSING, "")
+        assert missing.listed_at >= found.listed_at
+        world.proxy.down()
+        away = daemon.api.ensure("nobody/x.jpg", 60)
+        assert away.state is State.UNAVAILABLE, "it may be on the one that cannot be asked"
+        assert away.retry_after_s
+        world.proxy.up()
+
+
 def test_a_source_that_is_away_is_said_to_be_away(world: World) -> None:
     """Before the first look nothing may be called missing."""
     world.proxy.down()

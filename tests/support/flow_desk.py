@@ -109,10 +109,14 @@ class FakeHold:
 
 
 class FakeFiles:
-    """states: path -> State, or a list of answers of ensure() in order, the last one for ever; default ready."""
+    """states: path -> State, or a list of answers of ensure() in order, the last one for ever; default ready.
+
+    arrives: paths that are ready once they were asked for by ensure().
+    """
 
     def __init__(self) -> None:
         self.states: dict[str, State | list[State]] = {}
+        self.arrives: set[str] = set()
         self.near: tuple[str, ...] = ()
         self.holds: list[FakeHold] = []
         self.make_hold: Callable[[str], FakeHold] = FakeHold
@@ -130,6 +134,8 @@ class FakeFiles:
 
     def ensure(self, path: str, timeout_s: float) -> Resolution:
         self.asked.append(path)
+        if path in self.arrives:
+            self.states.pop(path, None)
         state = self.states.get(path, State.READY)
         if isinstance(state, list):
             state = state.pop(0) if len(state) > 1 else state[0]

@@ -73,6 +73,15 @@ def test_a_path_that_cannot_be_had_is_one_error_at_once(state: State) -> None:
         assert not desk.dead(), "it is permanent: nobody has to look at it again"
 
 
+def test_a_collection_that_no_mirror_has_may_be_a_new_folder_of_one_that_is_looked_for_first() -> None:
+    with Desk() as desk:
+        desk.job("job", 1)
+        desk.files.states["new/x.jpg"] = State.NO_MIRROR
+        desk.files.arrives.add("new/x.jpg")
+        assert desk.give("new/x.jpg").wait() == ("finish", 0)
+        assert len(desk.entries("job", Kind.RESULT)) == 1
+
+
 def test_missing_takes_two_looks_and_names_what_may_be_meant() -> None:
     with Desk() as desk:
         desk.job("job", 1)

@@ -80,6 +80,8 @@ class FileWait:
         """
         path = hand.task.file_path
         found = self._files.resolve(path)
+        if found.state is State.NO_MIRROR:  # or a folder that is newer than any listing, named without its mirror
+            found = self._files.ensure(path, self._limits.ensure_s)
         if found.state is State.READY:
             return found
         self._refuse(found)

@@ -116,7 +116,7 @@ class Forms(ABC):
             if not isinstance(found, Resolution):
                 return found
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or found.state in FINAL:
+            if left_s <= 0 or (found.state in FINAL and found.state is not State.NO_MIRROR):
                 raise trouble(spelled, found)
             answer = self._ensure(spelled, left_s)
             if answer.state is not State.READY:
