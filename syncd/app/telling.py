@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,12 +12,12 @@ from syncd.config.settings import MirrorSettings, Settings
 from syncd.core.errors import SyncdError
 from syncd.core.filters import Filters
 from syncd.core.model import RelPath
-from syncd.core.paths import refuse_name
+from syncd.core.paths import printable, refuse_name
 from syncd.engine.status import PAUSED_NOTE, LastRun, MirrorFacts, MirrorStatus, Status, assess, is_paused
 from syncd.engine.why import Known
 from syncd.ports import Trashed
 from syncd.store.mirror_reads import MirrorReads
-from syncd.store.reading import ReadonlyMirrorCatalogue, open_readonly
+from syncd.store.reading import ReadonlyCatalogue, ReadonlyMirrorCatalogue, open_readonly
 from syncd.store.state import Host
 
 
@@ -60,8 +61,20 @@ class Telling(Site):
             for name, path in self.spelled(spelled):
                 settings = self._chosen([name])[0]
                 answers.append(self._know(settings, path, host, catalogue.mirror(name)))
+            if shown := self._as_shown(spelled, host, catalogue):
+                answers = [*(known for known in answers if known.record is not None), *shown]
         certain = [known for known in answers if known.state != "unknown" or known.local is not None]
         return certain or answers[:1]
+
+    def _as_shown(self, spelled: str, host: Host | None, catalogue: ReadonlyCatalogue) -> list[Known]:
+        """Find a refused name as reports show it: its backslashes and escapes are part of no other spelling."""
+        shown = printable(os.fsencode(spelled).decode("utf-8", "backslashreplace"))
+        found = []
+        for settings in self.settings.mirrors if "\\" in shown else ():
+            path, facts = RelPath(shown.removeprefix(f"{settings.name}/")), catalogue.mirror(settings.name)
+            if facts.unheld_at(path) is not None:
+                found.append(self._know(settings, path, host, facts)._replace(refused=None))
+        return found
 
     def _know(
         self, settings: MirrorSettings, path: RelPath, host: Host | None, facts: ReadonlyMirrorCatalogue
@@ -81,12 +94,13 @@ class Telling(Site):
             record=facts.record(path),
             unheld=facts.unheld_at(path),
             excluded_by=Filters(settings.include, settings.exclude).rule_for(path),
-            refused=next((reason for part in path.split("/") if (reason := refuse_name(part))), None),
+            refused=next((reason for part in path.split("/") if (reason := refuse_name(part))), None) if path else None,
             local=local,
             listed_at=facts.listed_at,
             near=facts.near_names(path),
             held_back=dict(facts.halted()).get(path, ""),
             stand_by=last.report.get("stand_by", {}).get("server", "") if last is not None else "",
+            folder=not path or facts.look_up(path).folder,
         )
 
 

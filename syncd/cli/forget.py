@@ -31,8 +31,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             f'the mirror "{args.name}" is still in {settings.path}', hint="take it out of the configuration first"
         )
     with Site(settings).writing() as catalogue:
-        if not catalogue.forget_mirror(args.name):
-            known = ", ".join(summary.name for summary in catalogue.mirrors()) or "none"
-            raise ConfigError(f'the catalogue knows no mirror "{args.name}"', hint=f"known: {known}")
+        known = [summary.name for summary in catalogue.mirrors()]
+        if args.name not in known or not catalogue.forget_mirror(args.name):
+            raise ConfigError(
+                f'the catalogue knows no mirror "{args.name}"', hint=f"known: {', '.join(known) or 'none'}"
+            )
     print(f"forgot {printable(args.name)}; its files are where they were")
     return 0

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     if args.mirror and settings.mirror(args.mirror) is None:
         raise ConfigError(f'there is no mirror "{args.mirror}" in {settings.path}', hint="syncd status")
+    if args.path and args.action != "restore":  # purge empties the trash, whatever somebody hoped to name
+        raise ConfigError(f"{args.action} takes no path: it is about all of the trash", hint="syncd trash --help")
     names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]
     app = Telling(settings)
     match args.action:

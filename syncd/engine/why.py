@@ -15,7 +15,7 @@ class Known(NamedTuple):
 
     local: its lstat in the mirror now, None when nothing lies there. listed_at: the last complete look ("" = never).
     held_back: what a run wanted to do with it and was not allowed to ("" = nothing). stand_by: which one the last
-    run asked, since the main server was unavailable ("" = the main server).
+    run asked, since the main server was unavailable ("" = the main server). folder: files are held below it.
     """
 
     mirror: str
@@ -30,10 +30,11 @@ class Known(NamedTuple):
     near: Sequence[RelPath]
     held_back: str = ""
     stand_by: str = ""
+    folder: bool = False
 
     @property
     def state(self) -> str:
-        """held, excluded, refused, failed (or the reason it waits), unknown."""
+        """held, excluded, refused, failed (or the reason it waits), folder, unknown."""
         if self.record is not None:
             return (
                 "held" if self.local is not None and self.local.stat == self.record.local else "held, to be re-checked"
@@ -44,7 +45,14 @@ class Known(NamedTuple):
             return "refused"
         if self.unheld is not None:
             return "not held"
-        return "unknown"
+        return "folder" if self.folder else "unknown"
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why nothing is held there, as far as that is known."""
+        if self.refused is not None or self.unheld is not None:
+            return self.refused or (self.unheld.reason if self.unheld else None)
+        return Reason.FOLDER if self.state == "folder" else None
 
     @property
     def next(self) -> str:
@@ -58,7 +66,7 @@ class Known(NamedTuple):
             return "nothing" if self.state == "held" else "the next run re-hashes it: syncd run-once"
         if self.excluded_by:
             return f"nothing: the pattern {self.excluded_by!r} leaves it out"
-        reason = self.refused or (self.unheld.reason if self.unheld else None)
+        reason = self.reason
         if reason is not None:
             return hint_for(reason, self.path) or "the next run tries again: syncd run-once"
         if not self.listed_at:
@@ -71,7 +79,7 @@ class Known(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         record, unheld = self.record, self.unheld
-        reason = self.refused or (unheld.reason if unheld else None)
+        reason = self.reason
         return {
             "mirror": self.mirror,
             "path": self.path,

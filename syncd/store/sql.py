@@ -344,8 +344,11 @@ class Reader:
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[Row]:
         """Return all rows of a query. Raises DiskFull, CatalogueDamaged, CatalogueError."""
-        with self._lock, self._translated:
-            return self._connection.execute(statement, parameters).fetchall()
+        try:
+            with self._lock, self._translated:
+                return self._connection.execute(statement, parameters).fetchall()
+        except UnicodeEncodeError:
+            return []  # asked for a text that is not UTF-8 (bytes of an argument), and nothing is kept under such
 
     def row(self, statement: str, parameters: Parameters = ()) -> Row | None:
         """Return the first row of a query, None when there is none."""

@@ -1,0 +1,66 @@
+"""Commands over arguments that are no path of a file: bytes that are no text, names as reports show them, folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Syncd
+
+BYTES = os.fsdecode(b"bad\xff.txt")
+
+
+@pytest.fixture
+def syncd(tmp_path: Path) -> Syncd:
+    source = tmp_path / "source"
+    for name in ("d/e/page.txt", "back\\slash.txt", BYTES):
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    syncd = Syncd(tmp_path)
+    syncd.add_mirror("M", f"file://{source}", tmp_path / "target", extra='settle = "0s"')
+    assert syncd.run_once().code == 0
+    return syncd
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["why", BYTES], 0), (["why", "M/" + BYTES], 0), (["runs", BYTES], 2), (["forget", BYTES], 2)]
+)
+def test_bytes_that_are_no_text_are_no_bug(syncd: Syncd, words: list[str], code: int) -> None:
+    done = syncd(*words)
+    assert (done.code, "bug" in done.err) == (code, False)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "reason"),
+    [
+        ("back\\slash.txt", "name_separator"),
+        ("M/back\\slash.txt", "name_separator"),
+        ("bad\\xff.txt", "name_undecodable"),
+        (BYTES, "name_undecodable"),
+    ],
+)
+def test_why_knows_a_refused_name_as_the_report_shows_it(syncd: Syncd, spelled: str, reason: str) -> None:
+    told = syncd("why", "--json", spelled).json
+    assert (told["state"], told["reason"], told["attempts"]) == ("not held", reason, 1)
+
+
+@pytest.mark.parametrize("spelled", ["d", "M/d/e", "d/e/", "M", "."])
+def test_why_says_that_a_folder_is_one(syncd: Syncd, spelled: str) -> None:
+    told = syncd("why", "--json", spelled).json
+    assert (told["state"], told["reason"], told["next"]) == ("folder", "folder", "name a file in it")
+
+
+def test_why_of_what_is_nowhere_is_as_unknown_as_before(syncd: Syncd) -> None:
+    for spelled in ("d/nope.txt", "x\\y.txt", "nope"):
+        assert syncd("why", "--json", spelled).json["state"] == "unknown"
+
+
+@pytest.mark.parametrize("action", ["purge", "list"])
+def test_what_is_about_all_of_the_trash_takes_no_path(syncd: Syncd, tmp_path: Path, action: str) -> None:
+    (tmp_path / "target" / "d" / "e" / "page.txt").write_text("changed here")
+    assert syncd.run_once().json["mirrors"][0]["fetched"] == 1
+    assert syncd("trash", action, "other.txt", "--yes").code == 2
+    assert "d/e/page.txt" in syncd("trash", "list").out
