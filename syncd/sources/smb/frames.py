@@ -88,8 +88,11 @@ class Frames:
     def keep(self, view: memoryview, first: int, last: int) -> memoryview:
         """Return view[first:last] of the frame last taken so that it stays valid after the next take(), until let_go().
 
-        Without a copy where the frame is alone in its buffer, as large ones are.
+        Without a copy where it fills a good part of its buffer and is alone there, as large ones are: a small piece
+        that kept its buffer would cost many times its size.
         """
+        if last - first < len(view) // 2:
+            return memoryview(bytes(view[first:last]))
         if view is self._plain:
             self._plain = self._buffer(len(view))
         elif view is self._view and self._start == self._end:
