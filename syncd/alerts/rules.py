@@ -10,7 +10,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from syncd.alerts.model import ON_DUTY, Rule, line_of
-from syncd.core.shown import human_bytes, human_count, human_duration
+from syncd.core.shown import counted, human_bytes, human_count, human_duration, is_or_are
 
 SILENT_S = 120.0
 """Four heartbeats."""
@@ -177,7 +177,8 @@ def _peers(facts: Facts, limits: Thresholds) -> Iterator[Condition]:
             yield _condition(rule, "", f"{names[rule]} cannot be reached: {seen}", "syncd doctor", limits.failing_s)
     if facts.owed and facts.nsqd[0] != "down" and facts.oldest_owed_s >= limits.owed_s:
         age = human_duration(facts.oldest_owed_s)
-        text = f"{human_count(facts.owed)} announcements are owed, the oldest for {age}: files are held, nobody knows"
+        owed = f"{counted(facts.owed, 'announcement')} {is_or_are(facts.owed)} owed"
+        text = f"{owed}, the oldest for {age}: files are held, nobody knows"
         yield _condition(Rule.OWED, "", text, "syncd doctor", limits.hold_s)
 
 
@@ -185,7 +186,7 @@ def _jobs(facts: Facts, limits: Thresholds) -> Iterator[Condition]:
     """Jobs that are not done; each begins to count as stuck when its number of tasks done stops to change."""
     for job in facts.jobs or ():
         if job.consumed < job.published:
-            done = f"{human_count(job.consumed)} of {human_count(job.published)} tasks are done"
+            done = f"{human_count(job.consumed)} of {counted(job.published, 'task')} are done"
             for_s = human_duration(limits.stuck_s)
             text = f"job {job.id} has not moved for {for_s}: {done}, {_said_of(facts.queue)}"
             yield _condition(Rule.JOB, job.id, text, _job_remedy(job, facts.queue), limits.stuck_s, str(job.consumed))
@@ -205,7 +206,8 @@ def _said_of(queue: Queue | None) -> str:
         return "and whether the queue is empty is not known (nsqd_http_addresses in [alerts])"
     if not queue.waiting and not queue.in_hand:
         return "and the queue is empty: its last tasks are lost"
-    return f"and the queue is not empty: {human_count(queue.waiting)} tasks wait, {queue.in_hand} are in hand"
+    wait = f"{counted(queue.waiting, 'task')} {'waits' if queue.waiting == 1 else 'wait'}"
+    return f"and the queue is not empty: {wait}, {queue.in_hand} {is_or_are(queue.in_hand)} in hand"
 
 
 def _job_remedy(job: JobFact, queue: Queue | None) -> str:

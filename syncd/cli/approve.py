@@ -8,11 +8,14 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
-from syncd.cli.output import human_count, printable
+from syncd.cli.output import counted, printable
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError, PlanRefused
 from syncd.core.reasons import Reason
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.config import Settings
     from syncd.store.reading import ReadonlyMirrorCatalogue
 
@@ -39,7 +42,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     names = [args.mirror] if args.mirror else [mirror.name for mirror in settings.mirrors]
     with app.reading() as catalogue:
         halted = {name: catalogue.mirror(name).halted() for name in names}
-        others = [line for name in names if not halted[name] for line in _otherwise(name, catalogue.mirror(name))]
+        others = [
+            line for name in names if not halted[name] for line in _otherwise(name, catalogue.mirror(name), args.config)
+        ]
     halted = {name: items for name, items in halted.items() if items}
     if not halted:
         print("nothing is held back")
@@ -48,7 +53,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not halted:
         return 0
     for name, items in halted.items():
-        print(f"{printable(name)}: {human_count(len(items))} files")
+        print(f"{printable(name)}: {counted(len(items), 'file')}")
         for path, action in items:
             print(f"  {action:<7} {printable(path)}")
     if not args.yes and not _agreed():
@@ -62,17 +67,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             for name, items in halted.items():
                 client.approve(name, [path for path, _ in items])
         print("approved; the daemon does it now (what is retired goes to the trash)")
-        print("  next: syncd status")
+        print(f"  next: {printable(typed('syncd status', args.config))}")
         return 0
     with app.writing() as catalogue:
         for name, items in halted.items():
             catalogue.mirror(name).approve(path for path, _ in items)
     print("approved; the next run does it (what is retired goes to the trash)")
-    print("  next: syncd run-once" + (f" --mirror {quote(args.mirror)}" if args.mirror else ""))
+    run = "syncd run-once" + (f" --mirror {quote(args.mirror)}" if args.mirror else "")
+    print(f"  next: {printable(typed(run, args.config))}")
     return 0
 
 
-def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue) -> list[str]:
+def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue, config: Path | None) -> list[str]:
     """Say what halts a mirror that holds nothing back, and what to do: approving would be of no use."""
     last = mirror.last_run()
     if last is None or last.exit_code != PlanRefused.exit_code:
@@ -80,11 +86,11 @@ def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue) -> list[str]:
     error = last.report.get("error") or {}
     if error.get("reason") == Reason.TOO_MANY_CHANGES:
         done = "what was held back is approved already; the next run does it"
-        return [f"{name}: {done}", f"  next: syncd run-once --mirror {quote(name)}"]
+        return [f"{name}: {done}", f"  next: {typed(f'syncd run-once --mirror {quote(name)}', config)}"]
     why = str(error.get("message", "")).removeprefix(f"{name}: ")
     return [
         f"{name} is halted, and approving does not lift that: {why}",
-        f"  next: {error.get('hint', 'syncd status')}",
+        f"  next: {typed(str(error.get('hint', 'syncd status')), config)}",
     ]
 
 

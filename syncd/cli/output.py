@@ -6,12 +6,33 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from syncd.core.shown import human_ago, human_bytes, human_count, human_duration, printable, table, width
+from syncd.core.shown import (
+    counted,
+    human_ago,
+    human_bytes,
+    human_count,
+    human_duration,
+    is_or_are,
+    printable,
+    table,
+    width,
+)
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-__all__ = ["Progress", "human_ago", "human_bytes", "human_count", "human_duration", "printable", "table", "width"]
+__all__ = [
+    "Progress",
+    "counted",
+    "human_ago",
+    "human_bytes",
+    "human_count",
+    "human_duration",
+    "is_or_are",
+    "printable",
+    "table",
+    "width",
+]
 
 _LOG_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1

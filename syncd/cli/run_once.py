@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from syncd.cli.frame import describe
 from syncd.cli.output import Progress, human_bytes, human_count, human_duration, printable
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 from syncd.core.named import NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.app.runs import ProgressTo, RunResult
     from syncd.client.api import Errand
     from syncd.config import Settings
@@ -51,14 +54,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not all(path.strip() for path in args.only):
         raise ConfigError("--only has no path", hint="syncd run-once --only PATH")
     outcome = _dry_run(args, settings) if args.dry_run else _run(args, settings)
-    _say_errors(outcome.errors)
+    _say_errors(outcome.errors, args.config)
     if args.json:
         if outcome.exit_code in (0, 3, 13) or len(outcome.reports) > 1:
             json.dump(outcome.told, sys.stdout, ensure_ascii=False)
             sys.stdout.write("\n")
     else:
         for report in outcome.reports:
-            _print_plan(report) if report.plan is not None else _print_summary(report)
+            _print_plan(report) if report.plan is not None else _print_summary(report, args.config)
     return outcome.exit_code
 
 
@@ -160,7 +163,7 @@ class _Bars:
             self._progress = None
 
 
-def _say_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+def _say_errors(errors: Sequence[Mapping[str, Any]], config: Path | None) -> None:
     from syncd.config.secrets import redact
 
     for error in errors:
@@ -169,10 +172,10 @@ def _say_errors(errors: Sequence[Mapping[str, Any]]) -> None:
             if problem != error["message"]:
                 print(f"  - {printable(redact(problem))}", file=sys.stderr)
         if error["hint"]:
-            print(f"  next: {printable(redact(error['hint']))}", file=sys.stderr)
+            print(f"  next: {printable(typed(redact(error['hint']), config))}", file=sys.stderr)
 
 
-def _print_summary(report: Report) -> None:
+def _print_summary(report: Report, config: Path | None) -> None:
     rate = f", {human_bytes(report.bytes / report.duration_s)}/s" if report.bytes and report.duration_s else ""
     counts = ", ".join(
         f"{human_count(number)} {word}"
@@ -201,8 +204,10 @@ def _print_summary(report: Report) -> None:
     ):
         if number:
             print(f"  {human_count(number)} {'file' if number == 1 else 'files'} {text}")
-    _print_problems("failed", [(p.path, p.reason.value, p.detail, p.as_json()["hint"]) for p in report.failures])
-    _print_problems("refused", [(p.path, p.reason.value, p.detail, p.as_json()["hint"]) for p in report.refusals])
+    for word, problems in (("failed", report.failures), ("refused", report.refusals)):
+        _print_problems(
+            word, [(p.path, p.reason.value, p.detail, typed(p.as_json()["hint"], config)) for p in problems]
+        )
 
 
 def _print_problems(word: str, problems: list[tuple[str, str, str, str]]) -> None:

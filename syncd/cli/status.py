@@ -11,9 +11,12 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from syncd.cli.frame import describe
-from syncd.cli.output import human_ago, human_bytes, human_count, printable, table
+from syncd.cli.output import counted, human_ago, human_bytes, human_count, is_or_are, printable, table
+from syncd.client.program import typed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.config import Settings
 
 WATCH_S = 2.0
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             json.dump(status, sys.stdout, ensure_ascii=False)
             sys.stdout.write("\n")
         else:
-            _print(status, settings)
+            _print(status, settings, args.config)
         if not args.watch:
             return exit_code(status)
         sys.stdout.flush()
@@ -89,12 +92,12 @@ def _status(settings: Settings) -> dict[str, Any]:
     return Telling(settings).status().as_json()
 
 
-def _print(status: Mapping[str, Any], settings: Settings) -> None:
+def _print(status: Mapping[str, Any], settings: Settings, config: Path | None) -> None:
     zone = settings.host.zone()
     rows = [_row(mirror, zone) for mirror in status["mirrors"]]
     print(table(HEADER, rows, right=["FILES", "SIZE"]), end="")
     for mirror in status["mirrors"]:
-        for line in _remarks(mirror):
+        for line in _remarks(mirror, config):
             print(f"  ! {printable(mirror['name'])}: {printable(line.removeprefix(mirror['name'] + ': '))}")
     for problem in status.get("problems") or ():
         print(f"  ! {printable(problem)}")
@@ -119,7 +122,7 @@ def _row(mirror: Mapping[str, Any], zone: tzinfo | None) -> list[str]:
         human_bytes(mirror["bytes"]),
         _ago(mirror["last_success"]),
         "now" if mirror.get("current") else _clock(mirror.get("next_run"), zone) or "-",
-        f"{human_count(owed)} announcement{'' if owed == 1 else 's'}" if owed else "-",
+        counted(owed, "announcement") if owed else "-",
     ]
 
 
@@ -137,17 +140,20 @@ def _clock(at: str | None, zone: tzinfo | None) -> str:
     return local.strftime("%H:%M" if local.date() == today else "%Y-%m-%d %H:%M")
 
 
-def _remarks(mirror: Mapping[str, Any]) -> list[str]:
+def _remarks(mirror: Mapping[str, Any], config: Path | None) -> list[str]:
     lines = [mirror["message"]] if mirror["message"] else []
     if mirror["hint"]:
-        lines.append(f"next: {mirror['hint']}")
+        lines.append(f"next: {typed(mirror['hint'], config)}")
     refused = mirror["refused"]
     if refused:
         first = refused[0]
-        lines.append(f"{len(refused)} refused names, the first: {first['path']} ({first['reason']}); {first['hint']}")
+        about = f"{first['path']} ({first['reason']}); {first['hint']}"
+        lines.append(f"{counted(len(refused), 'refused name')}, the first: {about}")
     if mirror.get("foreign"):
         names = ", ".join(mirror["foreign_files"][:3])
-        lines.append(f"{human_count(mirror['foreign'])} files in the target are not syncd's, and left alone: {names}")
+        number = mirror["foreign"]
+        what = f"{counted(number, 'file')} in the target {is_or_are(number)}"
+        lines.append(f"{what} not syncd's, and left alone: {names}")
     return lines
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
-from syncd.cli.output import human_bytes, human_count, printable, table
+from syncd.cli.output import counted, human_bytes, printable, table
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _list(found: Sequence[tuple[str, Trashed]], *, as_json: bool) -> int:
         return 0
     rows = [[name, each.batch, human_bytes(each.size), each.path] for name, each in found]
     print(table(["MIRROR", "TRASHED IN", "SIZE", "PATH"], rows, right=["SIZE"]), end="")
-    print(f"{human_count(len(found))} files, {human_bytes(sum(each.size for _, each in found))}")
+    print(f"{counted(len(found), 'file')}, {human_bytes(sum(each.size for _, each in found))}")
     return 0
 
 
@@ -89,7 +89,7 @@ def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
         print("the trash is empty")
         return 0
     size = human_bytes(sum(each.size for _, each in found))
-    if not agreed and not _agreed(f"Remove {human_count(len(found))} files ({size}) for good? [y/N] "):
+    if not agreed and not _agreed(f"Remove {counted(len(found), 'file')} ({size}) for good? [y/N] "):
         print("nothing removed")
         return 0
     freed = 0
@@ -97,7 +97,7 @@ def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
         with app.opened_target(name) as mirror:
             for batch in sorted({each.batch for mirror_name, each in found if mirror_name == name}):
                 freed += mirror.purge(batch)
-    print(f"removed {human_count(len(found))} files, {human_bytes(freed)}")
+    print(f"removed {counted(len(found), 'file')}, {human_bytes(freed)}")
     return 0
 
 

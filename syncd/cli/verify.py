@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from syncd.cli.frame import describe
-from syncd.cli.output import Progress, human_bytes, human_count, printable
+from syncd.cli.output import Progress, counted, human_bytes, human_count, printable
+from syncd.client.program import typed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.client.api import ApiClient
     from syncd.config import Settings
     from syncd.engine.verify import Verification
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             repair=args.repair,
             progress=bars.start,
         )
-    _show([result.as_json() for result in results], as_json=args.json)
+    _show([result.as_json() for result in results], args)
     return max((result.exit_code for result in results), default=0)
 
 
@@ -76,8 +79,8 @@ def _follow(client: ApiClient, args: argparse.Namespace, bars: _Bars) -> int:
     for error in errand.errors:
         print(f"error: {printable(error['message'])}", file=sys.stderr)
         if error["hint"]:
-            print(f"  next: {printable(error['hint'])}", file=sys.stderr)
-    _show((errand.result or {}).get("mirrors", []), as_json=args.json)
+            print(f"  next: {printable(typed(error['hint'], args.config))}", file=sys.stderr)
+    _show((errand.result or {}).get("mirrors", []), args)
     return errand.exit_code or 0
 
 
@@ -111,22 +114,22 @@ class _Bars:
         )
 
 
-def _show(results: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
+def _show(results: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    if args.json:
         json.dump({"mirrors": results}, sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
         for result in results:
-            _print(result)
+            _print(result, args.config)
 
 
-def _print(result: Mapping[str, Any]) -> None:
+def _print(result: Mapping[str, Any], config: Path | None) -> None:
     print(
-        f"{printable(result['name'])}: {human_count(result['checked'])} files checked "
+        f"{printable(result['name'])}: {counted(result['checked'], 'file')} checked "
         f"({human_bytes(result['bytes'])}), {human_count(result['damaged'])} wrong, "
         f"{human_count(result['repaired'])} repaired"
     )
     for problem in result["problems"]:
         print(f"  wrong: {printable(problem['path'])}  ({problem['reason']}: {printable(problem['detail'])})")
     if result["damaged"] > result["repaired"]:
-        print("  next: syncd run-once")
+        print(f"  next: {printable(typed('syncd run-once', config))}")

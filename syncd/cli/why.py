@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
 from syncd.cli.output import printable
+from syncd.client.program import typed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.config import Settings
     from syncd.engine.why import Known
 
@@ -39,11 +42,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             json.dump(each.as_json(), sys.stdout, ensure_ascii=False)
             sys.stdout.write("\n")
         else:
-            _print(each)
+            _print(each, args.config)
     return 0
 
 
-def _print(known: Known) -> None:
+def _print(known: Known, config: Path | None) -> None:
     print(f"{printable(known.mirror)}: {printable(known.path) or '(the root)'}")
     told = known.as_json()
     for label, key in (
@@ -67,7 +70,7 @@ def _print(known: Known) -> None:
             print(f"  {label + ':':<13}{printable(_said(value))}")
     if known.near:
         print("  near names:  " + printable(", ".join(known.near)))
-    print(f"  next:        {printable(known.next)}")
+    print(f"  next:        {printable(typed(known.next, config))}")
 
 
 def _said(value: object) -> str:

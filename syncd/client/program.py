@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # as in typing, which --help need not import
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import FrameType, ModuleType
     from typing import NoReturn
 
@@ -64,9 +65,11 @@ class Program:
         self._interrupted = interrupted
         self._run = run
         self._keep = keep
+        self._named: Path | None = None
 
     def main(self, argv: Sequence[str]) -> int:
         """Run one command and return its exit code; every error becomes one message on stderr."""
+        _open_closed_streams()
         _tolerate_odd_names()
         try:
             code = self._command(list(argv))
@@ -80,7 +83,7 @@ class Program:
             _drop(sys.stdout.fileno())
             return EXIT_PIPE
         except Exception as error:  # noqa: BLE001 (the one place: a bug must end in one line, not in noise)
-            return self.failed(error)
+            return self.failed(error, self._named)
         else:
             return code
 
@@ -100,12 +103,12 @@ class Program:
         module.configure(parser)
         return parser, module
 
-    def failed(self, error: Exception) -> int:
-        """Say in one message what ended a command; return its exit code."""
+    def failed(self, error: Exception, config: Path | None = None) -> int:
+        """Say in one message what ended a command; return its exit code. config: the file that -c named."""
         from syncd.core.errors import SyncdError
 
         if isinstance(error, SyncdError):
-            return _report(error)
+            return _report(error, config)
         if isinstance(error, OSError) and _is_output(error):
             _drop(sys.stdout.fileno())
             _say(f"error: the output cannot be written: {error.strerror}")
@@ -140,7 +143,7 @@ class Program:
         parser, module = self.load(name)
         parser.set_defaults(config=config)
         args: argparse.Namespace = parser.parse_args(rest)
-        args.config = None if args.config is None else Path(args.config)
+        args.config = self._named = None if args.config is None else Path(args.config)
         with _EndedBySigterm():
             return self._run(self.verbs[name], module, args)
 
@@ -218,7 +221,19 @@ def _columns() -> int:
 # --- what goes to stderr ---------------------------------------------------------------------------------------------
 
 
-def _report(error: SyncdError) -> int:
+def typed(hint: str, config: Path | None) -> str:
+    """Return a next step as it is to be typed: a command at its end is told of the file that -c named here too."""
+    if config is None:
+        return hint
+    import re
+    import shlex
+
+    if re.search(r"(^|: )(syncd|worker-glue) (?!-)[^;:(),]*[^;:(), ]$", hint) is None or hint.startswith("syncd init"):
+        return hint
+    return f"{hint} -c {shlex.quote(str(config.expanduser().absolute()))}"
+
+
+def _report(error: SyncdError, config: Path | None) -> int:
     """Print an error and the next step; return its exit code."""
     from syncd.config.secrets import redact
     from syncd.core.errors import ConfigError
@@ -229,7 +244,7 @@ def _report(error: SyncdError) -> int:
         if problem != error.message:
             _say(f"  - {printable(redact(problem))}")
     for line in error.hint.splitlines():
-        _say(f"  next: {printable(redact(line))}")
+        _say(f"  next: {printable(typed(redact(line), config))}")
     return error.exit_code
 
 
@@ -263,6 +278,13 @@ def _drop(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
+
+
+def _open_closed_streams() -> None:
+    """Lead streams that are closed (`>&-`) nowhere: else the next file that is opened takes their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def _tolerate_odd_names() -> None:

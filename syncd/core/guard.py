@@ -10,6 +10,7 @@ The rules are these (each refusal leaves what it is about untouched; new files a
 from __future__ import annotations
 
 from syncd.core.named import NamedTuple
+from syncd.core.shown import counted
 
 FEW = 10
 
@@ -70,9 +71,8 @@ def judge(census: Census, caps: Caps) -> Verdict:
     too_many_replacements = new_replacements > 0 and census.held >= FEW and census.replacements * 2 > census.held
     messages = []
     if too_many_retires:
-        messages.append(
-            f"{census.retires} of {census.held} files gone from the source (cap {min(cap, max(census.held - 1, 0))})"
-        )
+        gone = f"{census.retires} of {counted(census.held, 'file')} gone from the source"
+        messages.append(f"{gone} (cap {min(cap, max(census.held - 1, 0))})")
     if too_many_replacements:
         messages.append(f"{census.replacements} of {census.held} files changed at the source (cap {census.held // 2})")
     tail = ". Nothing deleted or replaced, new files still arrive" if messages else ""

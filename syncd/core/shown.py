@@ -43,6 +43,16 @@ def human_count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something: "1 file", "1,234 files"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb that goes with so many."""
+    return "is" if number == 1 else "are"
+
+
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or recolour a terminal: control characters are shown as escapes."""
     if text.isprintable():

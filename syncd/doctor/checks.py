@@ -122,11 +122,6 @@ def size(count: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 9.95 else f"{value:.1f} {units[0]}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return "1 file" or "1,234 files"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 class TimedOut(SourceUnavailable):
     """A hop did not end by its deadline."""
 

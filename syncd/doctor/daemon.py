@@ -14,8 +14,9 @@ from syncd.client.api import ApiClient
 from syncd.config import Settings
 from syncd.core.errors import SyncdError
 from syncd.core.paths import printable
+from syncd.core.shown import counted
 from syncd.doctor import mac
-from syncd.doctor.checks import Check, Pace, TimedOut, counted, fail, failed, ok, warn, within
+from syncd.doctor.checks import Check, Pace, TimedOut, fail, failed, ok, warn, within
 from syncd.service import Inspection, inspect
 from syncd.store.state import StateDirectory
 

@@ -14,7 +14,8 @@ from syncd import __version__
 from syncd.client.file_systems import file_system_type, is_layer
 from syncd.config import Settings
 from syncd.core.errors import CatalogueDamaged, CatalogueError, CatalogueTooNew, ConfigError, SyncdError
-from syncd.doctor.checks import Check, counted, fail, failed, ok, warn
+from syncd.core.shown import counted
+from syncd.doctor.checks import Check, fail, failed, ok, warn
 from syncd.store.reading import ReadonlyCatalogue, open_readonly
 from syncd.store.schema import MIGRATIONS
 from syncd.store.state import StateDirectory

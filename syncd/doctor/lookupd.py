@@ -19,8 +19,9 @@ from syncd.config.values import Address
 from syncd.core.dialling import dialled, map_line, nearest
 from syncd.core.errors import SourceUnavailable
 from syncd.core.paths import printable
+from syncd.core.shown import counted
 from syncd.doctor import clock
-from syncd.doctor.checks import Check, Pace, counted, fail, ok, skipped, warn, within
+from syncd.doctor.checks import Check, Pace, fail, ok, skipped, warn, within
 from syncd.doctor.dial import Peer, Stopped, connect_time, dial, millis, reach, resolve
 from syncd.doctor.nsq import NAME
 from syncd.doctor.strangers import Kind, identify

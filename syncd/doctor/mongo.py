@@ -11,8 +11,9 @@ from syncd.config import Secret, Settings
 from syncd.core.errors import ConfigError
 from syncd.core.mongo_uri import DATABASE, DEFAULT_PORT, MongoUri, corrected, lacks_auth_source, read
 from syncd.core.paths import printable
+from syncd.core.shown import counted
 from syncd.doctor import clock
-from syncd.doctor.checks import Check, Pace, counted, fail, ok, skipped, warn
+from syncd.doctor.checks import Check, Pace, fail, ok, skipped, warn
 from syncd.doctor.dial import Peer, Stopped, connect_time, millis, reach
 from syncd.doctor.strangers import Kind, identify
 from syncd.registry.probe import PROBED_COLLECTIONS, Fault, Probe, ProbeFailed, Server

@@ -13,7 +13,8 @@ from syncd.core.filters import Filters
 from syncd.core.model import ROOT, Entry, Kind, Listing, RelPath
 from syncd.core.paths import fold, join, printable, refuse_name
 from syncd.core.reasons import MEANING, Reason, hint_for
-from syncd.doctor.checks import Check, Pace, TimedOut, counted, fail, failed, ok, size, warn, within
+from syncd.core.shown import counted
+from syncd.doctor.checks import Check, Pace, TimedOut, fail, failed, ok, size, warn, within
 from syncd.ports import Source, Traits
 
 SHOWN_NAMES = 3

@@ -12,6 +12,7 @@ from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceForeign, Sour
 from syncd.core.model import ROOT, Entry, Fingerprint, LocalStat, RelPath, Unheld
 from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
+from syncd.core.shown import counted, is_or_are
 from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
 from syncd.engine.clock import Clock, utc_text
 from syncd.engine.commit import Committer
@@ -206,7 +207,7 @@ class MirrorRun:
                 pending.extend(scan.visit(listing))
                 if scan.root_is_empty and scan.census.held:
                     raise SourceEmpty(
-                        f"{self._rules.name}: the source is empty, {scan.census.held} files are held. Nothing was done",
+                        f"{self._rules.name}: the source is empty, {_held(scan.census.held)}. Nothing was done",
                         hint="look at the share, then: syncd run-once",
                     )
                 if self._stopped:
@@ -279,9 +280,13 @@ class MirrorRun:
                 self.report.error = error
 
 
+def _held(number: int) -> str:
+    return f"{counted(number, 'file')} {is_or_are(number)} held"
+
+
 def _vanished(error: SourceVanished, held: int) -> SyncdError:
     """Return what it means that the root is not there: with files held the guard's refusal, else a wrong address."""
     if not held:
         return SourceVanished(error.message, hint=error.hint)
-    message = f"{error.message}; {held} files are held. Nothing was done"
+    message = f"{error.message}; {_held(held)}. Nothing was done"
     return SourceEmpty(message, hint=error.hint, reason=Reason.SOURCE_VANISHED)

@@ -46,7 +46,7 @@ def test_it_says_what_halted_it_and_that_approving_does_not_lift_that(host: Sync
         assert done.code == 0
         assert first == "nothing is held back"
         assert said == f"M is halted, and approving does not lift that: {error['message'].removeprefix('M: ')}"
-        assert following == f"  next: {error['hint']}"
+        assert following == f"  next: {error['hint']} -c {host.config}"
         assert error["hint"]
         assert _HALTED.search(done.out), "syncd remote approve tells of it too"
 
@@ -59,7 +59,7 @@ def test_what_is_approved_already_waits_for_the_next_run(host: Syncd) -> None:
     assert host("approve").out.splitlines() == [
         "nothing is held back",
         "M: what was held back is approved already; the next run does it",
-        "  next: syncd run-once --mirror M",
+        f"  next: syncd run-once --mirror M -c {host.config}",
     ]
     assert host.run_once().code == 0
     assert host("approve").out == "nothing is held back\n"

@@ -360,7 +360,7 @@ def test_probe_tells_what_each_hop_saw(server: SmbServer) -> None:
     assert all(ok for ok, _, _ in seen.values()), seen
     assert "SMB 3.1.1" in seen["negotiate"][1]
     assert "newsletters" in seen["shares"][1]
-    assert "1 files and 1 folders" in seen["root"][1]
+    assert "1 file and 1 folder" in seen["root"][1]
 
 
 def test_probe_stops_at_the_hop_that_failed(server: SmbServer) -> None:

@@ -202,7 +202,8 @@ def test_an_error_says_what_and_what_next(
     assert shown.startswith("error: ")
     assert "\x1b" not in shown
     hints = error.hint.splitlines()  # type: ignore[attr-defined]
-    assert [line for line in shown.splitlines() if line.startswith("  next: ")] == [f"  next: {h}" for h in hints]
+    nexts = [f"  next: {h}" if h == "syncd init" else f"  next: {h} -c {config_file}" for h in hints]
+    assert [line for line in shown.splitlines() if line.startswith("  next: ")] == nexts
 
 
 def _raising(error: BaseException) -> Run:

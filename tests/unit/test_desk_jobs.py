@@ -149,7 +149,7 @@ MEANT = {"/app/M/b.jpg": "M/b.jpg"}
     ("entries", "meant", "folder", "said"),
     [
         ([], {}, ["M/a.jpg", "M/b.jpg", "M/c.jpg"], "no entry yet"),
-        (ENTRIES, MEANT, ["M/a.jpg", "M/b.jpg"], "2 of its tasks are without entry, and the folder has 1 files"),
+        (ENTRIES, MEANT, ["M/a.jpg", "M/b.jpg"], "2 of its tasks are without entry, and the folder has 1 file without"),
         ([failure(None, "/app/M/b.jpg")], MEANT, ["M/a.jpg", "M/c.jpg"], "languages"),
         ([failure(1, "/app/M/b.jpg")], MEANT, ["M/a.jpg", "M/c.jpg"], "languages"),
         ([result(1, "b.jpg", wish=HINDI)], {"b.jpg": "M/b.jpg"}, ["M/a.jpg", "M/c.jpg"], "spells its paths"),

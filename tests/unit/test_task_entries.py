@@ -134,7 +134,7 @@ def test_a_result_that_does_not_fit_becomes_one_short_error_of_the_same_task() -
     large = result(pages=(Page(1, "x" * 1_000_000, 0.5, (), 0, 0),))
     short = entries.too_large(large, host="tod-mac", now=NOW)
     assert (short.key, short.kind, short.message_id) == (large.key, Kind.ERROR, large.message_id)
-    assert "1 pages, 1000000 characters" in short.entry["error"]
+    assert "1 page, 1000000 characters" in short.entry["error"]
     assert "tod-mac" in short.entry["error"]
     assert len(json.dumps(short.entry)) < 1_000
     assert short.entry["file_index"] == 3

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
 from worker_glue.cli.output import human_bytes, human_count, printable
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         json.dump(checked.as_json(), sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        _print(checked)
+        _print(checked, args)
     return 0 if checked.all_ready else EXIT_NOT_READY
 
 
@@ -139,7 +141,7 @@ def _fetched(checked: Checked, settings: Settings, paths: Resolver, wait_s: floa
         time.sleep(POLL_S)
 
 
-def _print(checked: Checked) -> None:
+def _print(checked: Checked, args: argparse.Namespace) -> None:
     from worker_glue.desk.checking import Group
 
     counts = checked.counts
@@ -154,7 +156,18 @@ def _print(checked: Checked) -> None:
     for trouble in checked.troubles:
         print(f"  ! {printable(trouble)}")
     if counts["to_fetch"]:
-        print("  next: worker-glue check --fetch ...   (or wait for syncd; workers fetch what they need first)")
+        print(f"  next: {printable(_next(checked, args))}")
+
+
+def _next(checked: Checked, args: argparse.Namespace) -> str:
+    """Return what brings the files that are not here; where none can be brought now, what is to be mended first."""
+    from worker_glue.desk.checking import Group
+
+    lacking = [each.found for each in checked.of(Group.TO_FETCH)]
+    if all(found.state.value == "unavailable" and found.hint for found in lacking):
+        return typed(lacking[0].hint, args.config)
+    command = shlex.join(["worker-glue", "check", "--fetch", *args.what])
+    return f"{typed(command, args.config)}   (or wait for syncd; workers fetch what they need first)"
 
 
 def _print_group(checked: Checked, group: Group) -> None:

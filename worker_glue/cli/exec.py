@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             local = [held.enter_context(files.local_file(path, args.wait)) for path in args.paths]
             code = _run(filled(command, local))
     except FileTrouble as error:
-        tell(_spelled(args.paths, error), error.resolution)
+        tell(_spelled(args.paths, error), error.resolution, args.config)
         return exit_code(error.resolution)
     except LeaseLost as error:
         print(f"error: {printable(error.message)}\n  next: {error.hint}", file=sys.stderr)

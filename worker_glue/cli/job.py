@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
-from worker_glue.cli.output import human_count, printable, table
+from worker_glue.cli.output import counted, human_count, printable, table
 from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _tell(args: argparse.Namespace, told: dict[str, Any], *lines: str) -> None:
         sys.stdout.write("\n")
     else:
         for line in lines:
-            print(printable(line))
+            print(printable(typed(line, args.config) if line.startswith("  next") else line))
 
 
 # --- looking
@@ -126,10 +127,10 @@ def _list(args: argparse.Namespace, board: MongoBoard) -> int:
 
 def _show(args: argparse.Namespace, standing: Standing) -> int:
     job, typed = standing.job_id, quote(standing.job_id)
-    done, errors, left = (human_count(n) for n in (standing.results, standing.errors, standing.open))
+    done, left = human_count(standing.results), human_count(standing.open)
     lines = [
         f"job {job}: {standing.status}",
-        f"  {done} done, {errors} errors, {left} open, of {human_count(standing.total)}",
+        f"  {done} done, {counted(standing.errors, 'error')}, {left} open, of {human_count(standing.total)}",
     ]
     if standing.complete:
         lines.append("  complete: each task has its one entry")
@@ -152,7 +153,8 @@ def _missing(args: argparse.Namespace, standing: Standing, board: MongoBoard) ->
     from worker_glue.desk.jobs import missing
 
     found = missing(standing, board)
-    lines = [f"{human_count(found.open)} of {human_count(standing.total)} tasks have neither result nor error"]
+    have = "has" if found.open == 1 else "have"
+    lines = [f"{human_count(found.open)} of {counted(standing.total, 'task')} {have} neither result nor error"]
     if found.listed:
         lines += [f"{line.file_index:>6}  {line.file_path}" for line in found.lines[:SHOWN]]
         if found.open > SHOWN:
@@ -191,7 +193,7 @@ def _requeue(args: argparse.Namespace, standing: Standing, board: MongoBoard, se
             count = requeue_from(standing, args.folder, board, press, paths, listing, tell)
         else:
             count = requeue(standing, board, press, tell)
-    line = f"job {standing.job_id}: {human_count(count)} tasks published again" if count else "nothing is missing"
+    line = f"job {standing.job_id}: {counted(count, 'task')} published again" if count else "nothing is missing"
     _tell(args, {"job_id": standing.job_id, "published": count}, line)
     return 0
 
@@ -208,7 +210,7 @@ def _retry(args: argparse.Namespace, standing: Standing, board: MongoBoard, sett
         _tell(args, told, f"job {standing.job_id} has no errors")
     else:
         lines = (
-            f"job {made.job_id}: {human_count(made.total)} tasks published",
+            f"job {made.job_id}: {counted(made.total, 'task')} published",
             f"  next: worker-glue job {quote(made.job_id)}",
         )
         _tell(args, told, *lines)
@@ -261,10 +263,12 @@ def _replay(args: argparse.Namespace, settings: Settings) -> int:
         press = stack.enter_context(opened_press(settings))
         letters = stack.enter_context(opened_letters(settings))
         done = replay(letters, press, settled or (lambda _: False), args.job_id)
-    lines = [f"{human_count(done.published)} tasks published again, {human_count(done.kept)} messages stay"]
+    stay = f"{counted(done.kept, 'message')} {'stays' if done.kept == 1 else 'stay'}"
+    lines = [f"{counted(done.published, 'task')} published again, {stay}"]
     if done.settled:
+        have = "has its" if done.settled == 1 else "have their"
         lines += [
-            f"  {human_count(done.settled)} of them have their error or result already, so workers drop them",
+            f"  {human_count(done.settled)} of them {have} error or result already, so workers drop them",
             f"  next, to try those again: worker-glue job {quote(args.job_id or 'ID')} --retry-errors",
         ]
     _tell(args, done._asdict(), *lines)

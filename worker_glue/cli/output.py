@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from syncd.core.shown import human_ago, human_bytes, human_count, human_duration, printable, table, width
+from syncd.core.shown import (
+    counted,
+    human_ago,
+    human_bytes,
+    human_count,
+    human_duration,
+    is_or_are,
+    printable,
+    table,
+    width,
+)
 
-__all__ = ["human_ago", "human_bytes", "human_count", "human_duration", "printable", "table", "width"]
+__all__ = [
+    "counted",
+    "human_ago",
+    "human_bytes",
+    "human_count",
+    "human_duration",
+    "is_or_are",
+    "printable",
+    "table",
+    "width",
+]

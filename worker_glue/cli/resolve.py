@@ -7,10 +7,13 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from syncd.client.program import typed
 from worker_glue.cli.frame import describe
 from worker_glue.cli.output import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.core.resolution import Resolution
     from worker_glue.resolver import Resolver
 
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     elif found.local_path is not None:
         print(found.local_path)
     else:
-        tell(args.path, found)
+        tell(args.path, found, args.config)
     return exit_code(found)
 
 
@@ -81,7 +84,7 @@ def exit_code(found: Resolution) -> int:
             return 10
 
 
-def tell(spelled: str, found: Resolution) -> None:
+def tell(spelled: str, found: Resolution, config: Path | None) -> None:
     """Say on stderr why a path is not ready."""
     from syncd.core.reasons import MEANING
 
@@ -94,7 +97,7 @@ def tell(spelled: str, found: Resolution) -> None:
     if found.candidates:
         _say("  it may mean: " + ", ".join(found.candidates))
     if found.hint:
-        _say(f"  next: {found.hint}")
+        _say(f"  next: {typed(found.hint, config)}")
 
 
 def _say(line: str) -> None:

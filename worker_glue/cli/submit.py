@@ -9,12 +9,15 @@ import sys
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 from worker_glue.cli.frame import describe
-from worker_glue.cli.output import printable
+from worker_glue.cli.output import counted, is_or_are, printable
 from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from syncd.config import Settings
     from worker_glue.desk.gathering import Gathered
     from worker_glue.desk.ports import Wish
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         json.dump(_as_json(job_id, gathered), sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        _print(job_id, gathered)
+        _print(job_id, gathered, args.config)
     return 0
 
 
@@ -101,25 +104,25 @@ def _as_json(job_id: str | None, gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _print(job_id: str | None, gathered: Gathered) -> None:
+def _print(job_id: str | None, gathered: Gathered, config: Path | None) -> None:
     from worker_glue.desk.gathering import meaning
 
     count = len(gathered.files)
     if job_id is None:
         for index, each in enumerate(gathered.files):
             print(f"{index:>6}  {each.found.state.value:<11}  {printable(each.path)}")
-        print(f"{count} tasks would be published")
+        print(f"{counted(count, 'task')} would be published")
     else:
-        print(f"job {job_id}: {count} tasks published")
+        print(f"job {job_id}: {counted(count, 'task')} published")
     waiting = sum(each.found.local_path is None for each in gathered.files)
     if waiting:
-        print(f"  {waiting} of the files are not here yet; workers fetch them first")
+        print(f"  {waiting} of the files {is_or_are(waiting)} not here yet; workers fetch them first")
     for each in gathered.left_out[:LEFT_OUT_SHOWN]:
         print(f"  left out: {printable(each.path)}: {meaning(each.found)}")
     if len(gathered.left_out) > LEFT_OUT_SHOWN:
         print(f"  left out: {len(gathered.left_out) - LEFT_OUT_SHOWN} more (all of them: --json)")
     if job_id is not None:
-        print(f"  next: worker-glue job {quote(job_id)}")
+        print(f"  next: {typed(f'worker-glue job {quote(job_id)}', config)}")
 
 
 def _languages(text: str) -> tuple[str, ...]:

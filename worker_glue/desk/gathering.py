@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from shlex import quote
 from typing import NamedTuple
 
 from syncd.core.errors import ConfigError
@@ -172,7 +173,9 @@ def refuse_troubles(gathered: Gathered, doing: str) -> None:
         problems = [each.why for each in gathered.troubles]
         message = problems[0] if len(problems) == 1 else f"{len(problems)} names are wrong"
         more = problems if len(problems) > 1 else ()
-        raise ConfigError(f"{message}. {doing}", problems=more, hint="worker-glue check FOLDER")
+        first = gathered.troubles[0]
+        hint = first.found.hint if first.found is not None and first.found.state is State.UNAVAILABLE else ""
+        raise ConfigError(f"{message}. {doing}", problems=more, hint=hint or f"worker-glue check {quote(first.word)}")
     if not gathered.files:
         refused = f"; {len(gathered.left_out)} can never be had" if gathered.left_out else ""
         raise ConfigError(f"there is no file to read{refused}. {doing}", hint="worker-glue check FOLDER")

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from syncd.core.errors import ConfigError, PublishFailed
+from syncd.core.shown import counted
 from worker_glue.desk.ports import Board, Line, Press, Tell, Wish, quiet
 from worker_glue.tasks.parse import JOB_ID_MAX, new_task
 
@@ -93,7 +94,7 @@ def publish(job_id: str, lines: Sequence[Line], total: int, press: Press, tell: 
             press.publish_many(batch)
         except PublishFailed as error:
             raise Stopped(
-                f"job {job_id}: {done} of {len(lines)} tasks are published, then: {error.message}",
+                f"job {job_id}: {done} of {counted(len(lines), 'task')} are published, then: {error.message}",
                 done,
                 hint=f"when nsqd is back: worker-glue job {quote(job_id)} --requeue",
             ) from error

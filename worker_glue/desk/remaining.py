@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from syncd.core.errors import ConfigError
+from syncd.core.shown import counted, is_or_are
 from worker_glue.desk.ports import Entry, Line, Standing, Wish
 from worker_glue.model import basename
 
@@ -70,7 +71,9 @@ def rederive(
     done = {server_paths.get(entry.file_path, entry.file_path) for entry in entries}
     files = [path for path in folder if path not in done]
     if len(files) != left.open:
-        raise _cannot(f"{left.open} of its tasks are without entry, and the folder has {len(files)} files without one")
+        there = counted(len(files), "file")
+        lack = f"{left.open} of its tasks {is_or_are(left.open)} without entry"
+        raise _cannot(f"{lack}, and the folder has {there} without one")
     front = _front(entries, server_paths)
     wish = _wish(entries)
     return [Line(index, front + path, wish) for index, path in zip(left.numbers, files, strict=False)]

@@ -18,6 +18,7 @@ from syncd.config.secrets import file_problem
 from syncd.core.clocks import Apart
 from syncd.core.errors import SyncdError
 from syncd.core.resolution import State
+from syncd.core.shown import counted
 from worker_glue.doctor.checks import Check, fail, failed, ok, warn
 from worker_glue.resolver.where import MOUNTS_VARIABLE, look_around
 
@@ -169,4 +170,7 @@ def _sizes(name: str, root: str, lines: list[dict[str, Any]], api: ApiClient | N
         todo = f"another folder is mounted at {root}, or files were changed: syncd verify"
         return fail(name, f"{len(wrong)} of {len(sample)} files are not as the daemon holds them: {wrong[0]}", todo)
     by = "the daemon" if api is not None else "the manifest"
-    return ok(name, f"{len(sample)} files have the size that {by} says" if sample else "the mirror is empty")
+    have = "has" if len(sample) == 1 else "have"
+    return ok(
+        name, f"{counted(len(sample), 'file')} {have} the size that {by} says" if sample else "the mirror is empty"
+    )

@@ -25,7 +25,8 @@ def checks(worker: WorkerSettings) -> Iterator[Check]:
         if lack is not None:
             yield warn("languages", lack.seen, lack.todo)
         else:
-            yield ok("languages", f"{name} reads {', '.join(LANGUAGES)} and {len(engine.languages) - 2} more")
+            more = len(engine.languages) - len(LANGUAGES)
+            yield ok("languages", f"{name} reads {', '.join(LANGUAGES)}{f' and {more:,} more' if more > 0 else ''}")
     yield ok("providers", _providers(worker))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from syncd.core.shown import counted
 from worker_glue.model import NOBODYS, Kind, Outcome, Page, Recognized, SourceOf, Task
 from worker_glue.tasks.text import one_line, storable
 
@@ -86,7 +87,9 @@ def too_large(outcome: Outcome, *, host: str, now: datetime) -> Outcome:
     """
     entry, pages = outcome.entry, outcome.entry.get("pages_processed", 0)
     characters = len(str(entry.get("text", "")))
-    said = f"the result ({pages} pages, {characters} characters) does not fit into the job's document (16 MiB)"
+    said = (
+        f"the result ({counted(pages, 'page')}, {characters} characters) does not fit into the job's document (16 MiB)"
+    )
     kept = {
         name: entry[name] for name in ("metadata", "retry_count", "source_sha256", "source_generation") if name in entry
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from syncd.core.model import Kind, Listing
+from syncd.core.shown import counted
 from syncd.sources.smb.asking import Pipe
 from syncd.sources.smb.channel import Channel
 from syncd.sources.smb.connecting import explained
@@ -122,4 +123,4 @@ def _root(channel: Channel, folder: str, limits: SmbLimits) -> HopResult:
 def _counts(listing: Listing) -> str:
     folders = sum(entry.kind is Kind.DIRECTORY for entry in listing.entries)
     files = sum(entry.kind is Kind.FILE for entry in listing.entries)
-    return f"{files} files and {folders} folders"
+    return f"{counted(files, 'file')} and {counted(folders, 'folder')}"
