@@ -92,7 +92,7 @@ class Telling(Site):
             path=path,
             target=str(settings.target),
             record=facts.record(path),
-            unheld=facts.unheld_at(path),
+            unheld=facts.unheld_at(path) or facts.fault_above(path),
             excluded_by=Filters(settings.include, settings.exclude).rule_for(path),
             refused=next((reason for part in path.split("/") if (reason := refuse_name(part))), None) if path else None,
             local=local,

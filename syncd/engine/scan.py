@@ -92,6 +92,7 @@ class Scan:
         self._hinted = frozenset(options.hinted)
         self._only = frozenset(options.only)
         self._only_seen: set[RelPath] = set()
+        self._not_listed: set[RelPath] = set()
         self._above_only = frozenset(parent for only in options.only for parent in paths.parents(only))
         self._mirror = mirror
         self._catalogue = catalogue
@@ -155,6 +156,7 @@ class Scan:
                 )
         if reason in (Reason.GONE, Reason.NAME_UNDECODABLE):
             return  # a folder that went away is for the next run; undecodable names are counted one by one
+        self._not_listed.add(listing.directory)
         self._report.fail(listing.directory or ".", reason, listing.detail)
         self._findings.unheld(Unheld(listing.directory, reason, listing.detail))
 
@@ -343,8 +345,9 @@ class Scan:
 
     @property
     def not_found(self) -> list[RelPath]:
-        """The paths of --only that no listing had."""
-        return sorted(self._only - self._only_seen - {ROOT})
+        """The paths of --only that no listing had; below a folder that could not be listed nothing is known of any."""
+        unseen = self._only - self._only_seen - {ROOT}
+        return sorted(each for each in unseen if self._not_listed.isdisjoint((ROOT, *paths.parents(each))))
 
     def flush(self) -> None:
         """Carry out the repairs and renewals collected so far (at the end of the scan)."""

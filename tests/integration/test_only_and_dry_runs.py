@@ -10,6 +10,7 @@ import pytest
 from syncd.core.errors import TargetForeign, TargetMissing
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
+from syncd.sources.memory_faults import Fault
 from tests.support.cli import Syncd
 from tests.support.world import World
 
@@ -102,3 +103,12 @@ def test_a_refused_name_that_only_names_is_refused_and_not_gone(tmp_path: Path) 
     report = world.run(only=["a:b.txt"])
     assert (report.exit_code, report.failures) == (0, [])
     assert [(each.path, each.reason) for each in report.refusals] == [("a:b.txt", Reason.NAME_STREAM)]
+
+
+def test_below_a_folder_that_cannot_be_listed_nothing_is_said_to_be_gone(world: World) -> None:
+    world.source.fault("d", Fault.DENIED)
+    report = world.run(only=["d/one.txt"])
+    assert [(each.path, each.reason) for each in report.failures] == [("d", Reason.DENIED)]
+    world.run()
+    (known,) = world.app().why("d/one.txt")
+    assert (known.state, known.reason) == ("not held", Reason.DENIED)
