@@ -70,7 +70,6 @@ class Program:
     def main(self, argv: Sequence[str]) -> int:
         """Run one command and return its exit code; every error becomes one message on stderr."""
         _open_closed_streams()
-        _open_closed_streams()
         _tolerate_odd_names()
         try:
             code = self._command(list(argv))
@@ -279,13 +278,6 @@ def _drop(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
-
-
-def _open_closed_streams() -> None:
-    """Lead streams that are closed (`>&-`) nowhere: else the next file that is opened takes their place."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def _open_closed_streams() -> None:

@@ -100,7 +100,7 @@ def _login(mirror: dict[str, Any]) -> Iterator[str]:
         if not source.user and (source.scheme == "sftp" or (source.scheme == "smb" and not ticket)):
             yield f"source: {shown(str(source))} names no user; write {source.scheme}://USER@{source.server}/..."
     if password is None and "smb" in schemes and not ticket:
-        yield 'password_file: is missing (syncd secret NAME writes one; auth = "kerberos" needs none)'
+        yield 'password_file: is missing; name one, then: syncd secret NAME (auth = "kerberos": none)'
     if password is None and not mirror.get("key_file") and "sftp" in schemes:
         yield "key_file: is missing, and password_file too: an sftp:// source needs one of them"
 

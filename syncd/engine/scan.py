@@ -130,7 +130,7 @@ class Scan:
         self._report.scanned += len(entries.files)
         for name, reason in entries.refused:
             self._refuse(directory, paths.printable(name), reason)
-        for name in listing.undecodable:
+        for name in listing.undecodable if self._in_scope(directory) else ():
             self._refuse(directory, name, Reason.NAME_UNDECODABLE)
         below = [
             paths.join(directory, name) for name in entries.folders if not self._hinted or name not in held.folders
@@ -160,11 +160,11 @@ class Scan:
         self._report.fail(listing.directory or ".", reason, listing.detail)
         self._findings.unheld(Unheld(listing.directory, reason, listing.detail))
 
+    def _in_scope(self, path: RelPath) -> bool:
+        return not self._only or any(each in self._only for each in (ROOT, path, *paths.parents(path)))
+
     def _keep_scope(self, directory: RelPath, entries: Sorted) -> None:
-        def inside(path: RelPath) -> bool:
-            return (
-                ROOT in self._only or path in self._only or any(parent in self._only for parent in paths.parents(path))
-            )
+        inside = self._in_scope
 
         def towards(path: RelPath) -> bool:
             return path in self._above_only or inside(path)

@@ -112,3 +112,8 @@ def test_below_a_folder_that_cannot_be_listed_nothing_is_said_to_be_gone(world: 
     world.run()
     (known,) = world.app().why("d/one.txt")
     assert (known.state, known.reason) == ("not held", Reason.DENIED)
+
+
+def test_an_undecodable_name_beside_what_only_names_is_not_its_matter(world: World) -> None:
+    world.source.fault("", Fault.UNDECODABLE)
+    assert [world.run(only=only).refused for only in (["three.txt"], ["d"], ["."])] == [0, 0, 1]

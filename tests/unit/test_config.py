@@ -173,7 +173,7 @@ announce = "loud"
         'mirror[0] "Bhushanji": every: "10x" is not a duration; write it like "10m" or "90s"',
         'mirror[0] "Bhushanji": connections: "a" is not a whole number (without quotes)',
         'nsq: announce: "loud" is not one of "nsq", "local", "off"',
-        'mirror[0] "Bhushanji": password_file: is missing (syncd secret NAME writes one; auth = "kerberos" needs none)',
+        'mirror[0] "Bhushanji": password_file: is missing; name one, then: syncd secret NAME (auth = "kerberos": none)',
     ]
 
 
