@@ -293,7 +293,11 @@ case ":$PATH:" in
 esac
 services=$(service_files)
 if [ -z "$services" ]; then
-    say "  next: $bin/syncd init"
+    if [ -e "$settings/config.toml" ]; then
+        say "  next: $bin/syncd doctor"
+    else
+        say "  next: $bin/syncd init"
+    fi
     say "  then: $bin/syncd service install"
     exit 0
 fi

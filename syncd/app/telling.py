@@ -63,8 +63,10 @@ class Telling(Site):
                 answers.append(self._know(settings, path, host, catalogue.mirror(name)))
             if shown := self._as_shown(spelled, host, catalogue):
                 answers = [*(known for known in answers if known.record is not None), *shown]
-        certain = [known for known in answers if known.state != "unknown" or known.local is not None]
-        return certain or answers[:1]
+        certain = [known for known in answers if known.is_fact]
+        likely = [known for known in answers if known.state != "unknown"]
+        named = answers[0].path != answers[-1].path  # the last reading takes the whole text for a path
+        return certain or (likely[:1] if named else likely) or answers[:1]
 
     def _as_shown(self, spelled: str, host: Host | None, catalogue: ReadonlyCatalogue) -> list[Known]:
         """Find a refused name as reports show it: its backslashes and escapes are part of no other spelling."""

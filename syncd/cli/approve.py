@@ -7,6 +7,7 @@ import sys
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from syncd.cli import ask
 from syncd.cli.frame import describe
 from syncd.cli.output import counted, printable
 from syncd.client.program import typed
@@ -97,4 +98,4 @@ def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue, config: Path | None) 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
         raise ConfigError("approve asks, and there is no terminal to answer at", hint="syncd approve --yes")
-    return input("Let exactly this through? [y/N] ").strip().lower() in ("y", "yes")
+    return ask.agreed("Let exactly this through?")

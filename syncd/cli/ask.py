@@ -22,6 +22,15 @@ def line(question: str) -> str:
     return answer.strip()
 
 
+def agreed(question: str) -> bool:
+    """Ask for a yes at a terminal; anything else is a no, Ctrl-D too."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+    return answer.strip().lower() in ("y", "yes")
+
+
 def secret(question: str) -> str:
     """Return a secret typed without echo, or one line of piped input."""
     if not sys.stdin.isatty():

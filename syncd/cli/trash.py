@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from syncd.cli import ask
 from syncd.cli.frame import describe
 from syncd.cli.output import counted, human_bytes, printable, table
 from syncd.core.errors import ConfigError
@@ -89,7 +90,7 @@ def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
         print("the trash is empty")
         return 0
     size = human_bytes(sum(each.size for _, each in found))
-    if not agreed and not _agreed(f"Remove {counted(len(found), 'file')} ({size}) for good? [y/N] "):
+    if not agreed and not _agreed(f"Remove {counted(len(found), 'file')} ({size}) for good?"):
         print("nothing removed")
         return 0
     freed = 0
@@ -104,4 +105,4 @@ def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError("purge asks, and there is no terminal to answer at", hint="syncd trash purge --yes")
-    return input(question).strip().lower() in ("y", "yes")
+    return ask.agreed(question)

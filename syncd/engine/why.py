@@ -33,6 +33,12 @@ class Known(NamedTuple):
     folder: bool = False
 
     @property
+    def is_fact(self) -> bool:
+        """Whether something was seen of this very path, rather than concluded from its spelling or what is above it."""
+        seen = self.unheld is not None and self.unheld.path == self.path
+        return seen or self.folder or self.record is not None or self.local is not None
+
+    @property
     def state(self) -> str:
         """held, excluded, refused, failed (or the reason it waits), folder, unknown."""
         if self.record is not None:

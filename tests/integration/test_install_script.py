@@ -129,6 +129,27 @@ def test_installed_run_and_taken_away(home: Home) -> None:
     assert not state.exists() and mirrored.exists()
 
 
+@pytest.mark.parametrize(("configured", "step"), [(False, "init"), (True, "doctor")])
+def test_the_next_step_can_be_typed(
+    home: Home, tmp_path_factory: pytest.TempPathFactory, configured: bool, step: str
+) -> None:
+    """`syncd init` refuses to write over a configuration that is there, as after an upgrade."""
+    python = tmp_path_factory.mktemp("python") / "python3"
+    python.write_text(
+        '#!/bin/sh\n[ "$1" = -m ] || exit 0\nmkdir -p "$3/bin"\n'
+        "for each in python syncd worker-glue; do\n"
+        '  printf "#!/bin/sh\\n" > "$3/bin/$each"; chmod +x "$3/bin/$each"\n'
+        "done\n"
+    )
+    python.chmod(0o755)
+    if configured:
+        (home.path / ".config" / "syncd").mkdir(parents=True)
+        (home.path / ".config" / "syncd" / "config.toml").touch()
+    done = home.script("--yes", "--python", str(python))
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "next: " in line] == [f"  next: {home.bin}/syncd {step}"]
+
+
 def test_a_program_of_somebody_else_is_left_alone(home: Home) -> None:
     home.bin.mkdir(parents=True)
     (home.bin / "syncd").write_text("mine")

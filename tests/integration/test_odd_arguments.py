@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -64,3 +65,23 @@ def test_what_is_about_all_of_the_trash_takes_no_path(syncd: Syncd, tmp_path: Pa
     assert syncd.run_once().json["mirrors"][0]["fetched"] == 1
     assert syncd("trash", action, "other.txt", "--yes").code == 2
     assert "d/e/page.txt" in syncd("trash", "list").out
+
+
+@pytest.mark.parametrize(
+    ("spelled", "told"),
+    [
+        ("M/a:b.txt", [("M", "a:b.txt")]),
+        ("M/Thumbs.db", [("M", "Thumbs.db")]),
+        ("Thumbs.db", [("M", "Thumbs.db"), ("N", "Thumbs.db")]),
+        ("N/d/e/page.txt", [("N", "d/e/page.txt")]),
+        ("d/e/page.txt", [("M", "d/e/page.txt")]),
+    ],
+)
+def test_why_takes_a_path_that_names_its_mirror_for_no_other_path(
+    syncd: Syncd, tmp_path: Path, spelled: str, told: list[tuple[str, str]]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    syncd.add_mirror("N", f"file://{tmp_path / 'empty'}", tmp_path / "target N")
+    syncd.run_once("--mirror", "N")
+    lines = [json.loads(line) for line in syncd("why", "--json", spelled).out.splitlines()]
+    assert [(line["mirror"], line["path"]) for line in lines] == told

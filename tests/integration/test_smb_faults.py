@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncd.core.errors import SourceAuthFailed, SourceUnavailable
-from syncd.core.model import ROOT, RelPath
+from syncd.core.errors import EntryChanged, SourceAuthFailed, SourceUnavailable
+from syncd.core.model import ROOT, RelPath, Wanted
 from syncd.ports import Fetched
 from syncd.sources.smb.limits import SmbLimits
 from syncd.sources.smb.source import SmbSource
 from tests.support.faultproxy import Direction, Ending, FaultProxy
-from tests.support.queues import ListQueue, Sinks, fetch_all, scan_all, want_all
+from tests.support.queues import KeptBytes, ListQueue, Sinks, error_of, fetch_all, scan_all, want_all
 from tests.support.smbd import SmbServer, start_smbd
 
 LIMITS = SmbLimits(setup_s=5, stall_s=1, ask_s=2, reconnect_s=8)
@@ -124,6 +124,30 @@ def test_a_large_file_goes_on_at_its_offset_and_is_not_read_twice(server: SmbSer
         assert isinstance(outcomes["d/big"], Fetched)
         assert sinks.content("d/big") == (server.root / "d/big").read_bytes()
         assert proxy.passed(Direction.TO_CLIENT) - before < 3_000_001 + 2 * (1 << 20)
+
+
+def test_a_file_replaced_while_its_connection_is_lost_is_not_mixed_with_the_new_one(server: SmbServer) -> None:
+    path, other = server.root / "d/swapped", server.directory / "other"
+    path.write_bytes(b"a" * 9_000_000)
+    other.write_bytes(b"b" * 9_000_000)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    os.utime(other, (1_600_000_000, 1_600_000_000))
+
+    class Swapping(Sinks):
+        def __call__(self, wanted: Wanted) -> KeptBytes:
+            if other.exists():
+                other.replace(path)
+            return super().__call__(wanted)
+
+    try:
+        with FaultProxy((server.host, server.port)) as proxy, through(server, proxy) as source:
+            wanted = [each for each in want_all(scan_all(source)) if each.path == "d/swapped"]
+            proxy.cut_after(5_000_000, Direction.TO_CLIENT, Ending.CLOSE)
+            _, outcomes = fetch_all(source, wanted, Swapping())
+            assert proxy.accepted > 1
+            assert isinstance(error_of(outcomes["d/swapped"]), EntryChanged)
+    finally:
+        path.unlink()
 
 
 def test_a_share_that_goes_away_is_one_error_in_time(server: SmbServer, proxy: FaultProxy) -> None:

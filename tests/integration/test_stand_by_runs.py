@@ -295,7 +295,7 @@ def test_run_once_says_it_too(world: StandByWorld, capsys: pytest.CaptureFixture
     assert (told["server"], told["differs"]) == (world.urls[0], 1)
     again = Report.from_json(report.as_json(), "run")
     assert again.as_json()["stand_by"] == told
-    _print_summary(again)
+    _print_summary(again, None)
     said = capsys.readouterr().out
     assert world.urls[0] in said
     assert "left as they are" in said

@@ -50,7 +50,7 @@ FILES = {
 
 def wanted(server: HostileServer, path: str) -> Wanted:
     size = len(server.files[path.replace("/", "\\")])
-    return Wanted(RelPath(path), Fingerprint(size, server.mtime_ns, server.mtime_ns, 1))
+    return Wanted(RelPath(path), Fingerprint(size, server.mtime_ns, server.mtime_ns, 0))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from syncd.config.secrets import redact
 from worker_glue.cli.frame import describe
-from worker_glue.cli.output import printable, width
+from worker_glue.cli.output import counted, printable, width
 from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
@@ -74,6 +74,5 @@ def _shown(group: Group) -> str:
 
 def _summary(groups: list[Group]) -> str:
     levels = [check.status.value for group in groups for check in group.checks]
-    warnings = levels.count("warn")
-    plural = "" if warnings == 1 else "s"
-    return f"{len(levels)} checks: {levels.count('ok')} ok, {warnings} warning{plural}, {levels.count('fail')} failed"
+    warnings = counted(levels.count("warn"), "warning")
+    return f"{counted(len(levels), 'check')}: {levels.count('ok')} ok, {warnings}, {levels.count('fail')} failed"

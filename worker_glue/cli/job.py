@@ -153,7 +153,7 @@ def _missing(args: argparse.Namespace, standing: Standing, board: MongoBoard) ->
     from worker_glue.desk.jobs import missing
 
     found = missing(standing, board)
-    have = "has" if found.open == 1 else "have"
+    have = "has" if 1 in (found.open, standing.total) else "have"
     lines = [f"{human_count(found.open)} of {counted(standing.total, 'task')} {have} neither result nor error"]
     if found.listed:
         lines += [f"{line.file_index:>6}  {line.file_path}" for line in found.lines[:SHOWN]]

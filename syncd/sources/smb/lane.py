@@ -52,9 +52,10 @@ class ReadLane:
         if not file.begun and self._start_whole(file):
             return True
         channel = self.channel
-        inline = min(self._longest(file), channel.affordable(2))
+        others = 3 if file.delivered else 2
+        inline = min(self._longest(file), channel.affordable(others))
         first = min(file.wanted.fingerprint.size - file.delivered, inline)
-        if not channel.can_send(2 + channel.charge(first)):
+        if not channel.can_send(others + channel.charge(first)):
             return False
         steps = file.begin(self, inline)
         self.files[file] = None

@@ -4,6 +4,7 @@ A small file is CREATE + READ + CLOSE as one related compound; its three replies
 they should be, else one by one, like all others. A large file is CREATE and its first READ, further READs pipelined
 within a window and put in order, then CLOSE. CLOSE's size and times against CREATE's and the listing's are
 the check that the file did not change while it was read; CREATE's against the listing's, that it is still that file.
+Where a file goes on after a lost connection, or from an earlier run's partial, its id against the listing's too.
 Large pieces are written and hashed by threads of their own, while the next ones arrive (delivering.py).
 """
 
@@ -24,9 +25,11 @@ from syncd.sources.smb.errors import END_OF_FILE, Meaning, entry_error, meaning_
 from syncd.sources.smb.packets import (
     CLOSE,
     CREATE,
+    QUERY_INFO,
     READ,
     pack_close,
     pack_create,
+    pack_query_info,
     pack_read,
     to_ns,
 )
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from syncd.sources.smb.lane import ReadLane
 
 _CLOSE_IT = pack_close()
+_ASK_ID = pack_query_info(packets.ALL_INFORMATION, 8192)
 _BUSY_TRIES = 5
 
 
@@ -93,11 +97,14 @@ class FileRead:
         size, offset = self.wanted.fingerprint.size, self.delivered
         first = min(size - offset, inline)
         steps: list[Step] = [(CREATE, pack_create(self.path, ACCESS, OPTIONS), 1, self._on_create)]
+        if offset:
+            steps.append((QUERY_INFO, _ASK_ID, 1, self._on_id))
+            self.pending += 1
         if first > 0:
             on_range = partial(self._on_range, offset, first)
             steps.append((READ, pack_read(first, offset), lane.channel.charge(first), on_range))
             self.next = offset + first
-            self.pending = 1
+            self.pending += 1
         if self.next >= size:
             steps.append((CLOSE, _CLOSE_IT, 1, self._on_close))
             self.closing = True
@@ -153,6 +160,16 @@ class FileRead:
             self.error = self._no_file(attributes)
         elif size != wanted.size or to_ns(self._mtime) != wanted.mtime_ns:
             self.error = self._changed("since it was listed")
+
+    def _on_id(self, status: int, view: memoryview, start: int, end: int) -> None:
+        """Another file of the same size and time: what the sink has and what follows would be of two files."""
+        self.pending -= 1
+        known = self.wanted.fingerprint.file_id
+        if not status and known and self.error is None:
+            first, last = packets.unpack_output(view, start, end, "QUERY_INFO")
+            if packets.unpack_all_information(view, first, last).file_id not in (0, known):
+                self.error = self._changed("since it was listed")
+        self._lane.came(self, 0)
 
     def _on_range(self, offset: int, length: int, status: int, view: memoryview, start: int, end: int) -> None:
         self.pending -= 1
