@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from syncd import config
 from syncd.cli.frame import describe
-from syncd.cli.output import counted, printable, width
+from syncd.cli.output import printable, width
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Settings
-    from syncd.doctor.checks import Check, Group
+    from syncd.doctor.checks import Group
     from syncd.doctor.secrets import Scrubber
 
 EXIT_FAILED, EXIT_UNUSABLE = 3, 2
@@ -135,7 +135,7 @@ def _rows(group: Group) -> list[tuple[str, str, str, str]]:
     rows: list[tuple[str, str, str, str]] = []
     for check in group.checks:
         status = check.status.value if check.status.value == "ok" else check.status.value.upper()
-        untried = _is_untried(check)
+        untried = check.seen.startswith("not tried")
         if untried and rows and rows[-1][1:] == ("-", check.seen, ""):
             rows[-1] = (f"{rows[-1][0]}, {check.name}", *rows[-1][1:])
         else:
@@ -144,14 +144,9 @@ def _rows(group: Group) -> list[tuple[str, str, str, str]]:
 
 
 def _summary(groups: list[Group]) -> str:
-    counts = {"ok": 0, "warn": 0, "fail": 0, "-": 0}
+    counts = {"ok": 0, "warn": 0, "fail": 0}
     for group in groups:
         for check in group.checks:
-            counts["-" if _is_untried(check) else check.status.value] += 1
-    untried = f", {counts['-']} not tried" if counts["-"] else ""
-    head = f"{counted(sum(counts.values()), 'check')}: {counts['ok']} ok, {counted(counts['warn'], 'warning')}"
-    return f"{head}, {counts['fail']} failed{untried}"
-
-
-def _is_untried(check: Check) -> bool:
-    return check.seen.startswith("not tried")
+            counts[check.status.value] += 1
+    warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
+    return f"{sum(counts.values())} checks: {counts['ok']} ok, {warnings}, {counts['fail']} failed"

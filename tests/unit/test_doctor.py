@@ -345,15 +345,6 @@ def test_a_missing_folder_and_a_missing_marker_fail(doctor: Doctor, file: Path) 
     assert told["by"]["B", "listing"]["seen"] == "not tried: folder failed"
 
 
-def test_what_was_not_tried_is_no_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(file, source="file://./away")
-    assert main(["-c", str(file), "doctor"]) == 3
-    lines = capsys.readouterr().out.splitlines()
-    warnings = sum(line.startswith("  WARN ") for line in lines)
-    assert f" {warnings} warning" in lines[-1]
-    assert lines[-1].endswith(" not tried")
-
-
 def test_a_source_without_a_file_to_mirror_is_a_warning(doctor: Doctor, file: Path) -> None:
     write(file, mirror='exclude = ["*"]')
     told = doctor()
