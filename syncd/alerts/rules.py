@@ -10,7 +10,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from syncd.alerts.model import ON_DUTY, Rule, line_of
-from syncd.core.shown import counted, human_bytes, human_count, human_duration, is_or_are
+from syncd.core.shown import counted, counted_are, human_bytes, human_count, human_duration, is_or_are
 
 SILENT_S = 120.0
 """Four heartbeats."""
@@ -177,7 +177,7 @@ def _peers(facts: Facts, limits: Thresholds) -> Iterator[Condition]:
             yield _condition(rule, "", f"{names[rule]} cannot be reached: {seen}", "syncd doctor", limits.failing_s)
     if facts.owed and facts.nsqd[0] != "down" and facts.oldest_owed_s >= limits.owed_s:
         age = human_duration(facts.oldest_owed_s)
-        owed = f"{counted(facts.owed, 'announcement')} {is_or_are(facts.owed)} owed"
+        owed = f"{counted_are(facts.owed, 'announcement')} owed"
         text = f"{owed}, the oldest for {age}: files are held, nobody knows"
         yield _condition(Rule.OWED, "", text, "syncd doctor", limits.hold_s)
 

@@ -53,6 +53,11 @@ def is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
+def counted_are(number: int, noun: str) -> str:
+    """Return how many of something, with the verb that goes with so many: "1 file is", "2 files are"."""
+    return f"{counted(number, noun)} {is_or_are(number)}"
+
+
 def printable(text: str) -> str:
     """Return text that cannot move the cursor or recolour a terminal: control characters are shown as escapes."""
     if text.isprintable():

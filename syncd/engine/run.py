@@ -11,8 +11,8 @@ from syncd.core import paths
 from syncd.core.errors import EntryGone, Scope, SourceEmpty, SourceForeign, SourceVanished, SyncdError
 from syncd.core.model import ROOT, Entry, Fingerprint, LocalStat, RelPath, Unheld
 from syncd.core.named import NamedTuple
-from syncd.core.reasons import Reason
-from syncd.core.shown import counted, is_or_are
+from syncd.core.reasons import Reason, hint_for
+from syncd.core.shown import counted_are
 from syncd.engine.acts import Acts, DryActs, ManifestDigest, RealActs
 from syncd.engine.clock import Clock, utc_text
 from syncd.engine.commit import Committer
@@ -265,6 +265,7 @@ class MirrorRun:
         return type(error)(f"{error.message} (at the stand-by {stand_by.server})", hint=hint, reason=error.reason)
 
     def _end_early(self, error: SyncdError) -> None:
+        error.hint = error.hint or hint_for(error.reason, mirror=self._rules.name)
         self.report.error = error
         self._abort_transfer()
 
@@ -281,7 +282,7 @@ class MirrorRun:
 
 
 def _held(number: int) -> str:
-    return f"{counted(number, 'file')} {is_or_are(number)} held"
+    return f"{counted_are(number, 'file')} held"
 
 
 def _vanished(error: SourceVanished, held: int) -> SyncdError:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from syncd.core.model import Unheld
 from syncd.core.reasons import MEANING, Reason, hint_for
 from syncd.core.resolution import COMES_AGAIN
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 from syncd.ports import Totals
 
 REFUSALS = frozenset(reason for reason in Reason if reason.startswith("name_")) | {
@@ -165,7 +165,7 @@ def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, dae
         state = "halted" if last.exit_code == 13 else "failing"
         return state, str(error.get("message", "")), str(error.get("hint", ""))
     if facts.held_back:  # a run over a part, or one that was stopped, came after the one that held it back
-        changes = f"{counted(facts.held_back, 'change')} {is_or_are(facts.held_back)} held back"
+        changes = f"{counted_are(facts.held_back, 'change')} held back"
         said = f"{changes} until somebody approves {'it' if facts.held_back == 1 else 'them'}"
         return "halted", said, f"syncd approve --mirror {quote(facts.name)}"
     if failures or (last is not None and last.exit_code == 3):

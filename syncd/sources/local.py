@@ -25,7 +25,7 @@ from syncd.core.errors import (
 )
 from syncd.core.model import ROOT, Entry, Fingerprint, Kind, Listing, RelPath, Wanted
 from syncd.core.reasons import Reason
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 from syncd.ports import Fetched, FetchQueue, Outcome, Pace, Sink, SourceInfo
 from syncd.sources import Unpaced, each_wanted, failed, require_unchanged, wait_for_pace
 
@@ -144,7 +144,7 @@ class LocalSource:
             reason = Reason.LISTING_INCOMPLETE if entries else error.reason
             return Listing(directory, entries, False, reason, error.message, tuple(undecodable))
         if undecodable:
-            detail = f"{counted(len(undecodable), 'name')} {is_or_are(len(undecodable))} not UTF-8"
+            detail = f"{counted_are(len(undecodable), 'name')} not UTF-8"
             return Listing(directory, entries, False, Reason.NAME_UNDECODABLE, detail, tuple(undecodable))
         return Listing(directory, entries)
 

@@ -11,6 +11,7 @@ from syncd.core.errors import TargetForeign, TargetMissing
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
 from syncd.sources.memory_faults import Fault
+from syncd.store.staging import StagedFile, Staging
 from tests.support.cli import Syncd
 from tests.support.world import World
 
@@ -55,6 +56,21 @@ def test_a_dry_run_that_takes_over_looks_into_the_target_of_another(world: World
     assert {action for action, _ in steps(world.dry_run(take_over=True))} == {"adopt"}
     assert not world.state.exists()
     assert owner.read_bytes() == before
+
+
+def test_a_target_that_goes_away_in_mid_run_ends_it_with_a_step_that_names_the_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Staging.stage
+
+    def removed(staging: Staging) -> StagedFile:
+        shutil.rmtree(world.target / ".syncd" / "staging", ignore_errors=True)
+        return stage(staging)
+
+    monkeypatch.setattr(Staging, "stage", removed)
+    error = world.run().error
+    assert isinstance(error, TargetMissing)
+    assert error.hint.endswith("syncd run-once --new-target --mirror M")
 
 
 @pytest.mark.parametrize("flags", [(), ("--dry-run",)])

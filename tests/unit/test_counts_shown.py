@@ -8,14 +8,14 @@ import pytest
 
 from syncd.alerts.rules import Queue, _said_of
 from syncd.core.guard import Caps, Census, judge
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 from worker_glue.cli.job import _show
 from worker_glue.desk.ports import Standing
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 files are"), (1, "1 file is"), (2_000, "2,000 files are")])
 def test_a_number_its_noun_and_its_verb_agree(number: int, said: str) -> None:
-    assert f"{counted(number, 'file')} {is_or_are(number)}" == said
+    assert counted_are(number, "file") == said
 
 
 def test_the_last_file_that_is_gone_is_one_file() -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from syncd import __version__
 from syncd.client.heartbeats import Heartbeat, Seen
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 
 
 class Staff(NamedTuple):
@@ -53,5 +53,5 @@ def _warnings(beats: Sequence[Heartbeat]) -> list[str]:
         found.append("MongoDB does not answer: results are kept here (worker-glue doctor)")
     owed = max((beat.owed for beat in beats), default=0)
     if owed > 0:
-        found.append(f"{counted(owed, 'result')} {is_or_are(owed)} owed to MongoDB")
+        found.append(f"{counted_are(owed, 'result')} owed to MongoDB")
     return found

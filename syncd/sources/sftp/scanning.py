@@ -8,7 +8,7 @@ from collections.abc import Callable
 from syncd.core.errors import EntryUnreadable
 from syncd.core.model import ROOT, Entry, Kind, Listing, RelPath
 from syncd.core.reasons import Reason
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 from syncd.sources.sftp.wire import (
     ATTRS,
     CLOSE,
@@ -183,10 +183,7 @@ class _Directory(Task):
 
     def _finish(self) -> None:
         if self._problem is None and self._undecodable:
-            self._problem = (
-                Reason.NAME_UNDECODABLE,
-                f"{counted(len(self._undecodable), 'name')} {is_or_are(len(self._undecodable))} not UTF-8",
-            )
+            self._problem = Reason.NAME_UNDECODABLE, f"{counted_are(len(self._undecodable), 'name')} not UTF-8"
         reason, detail = self._problem or (None, "")
         listing = Listing(self._path, self._entries, reason is None, reason, detail, tuple(self._undecodable))
         self._work.held -= len(self._entries)

@@ -10,7 +10,7 @@ from functools import partial
 
 from syncd.core.model import Entry, Listing, RelPath
 from syncd.core.reasons import Reason
-from syncd.core.shown import counted, is_or_are
+from syncd.core.shown import counted_are
 from syncd.sources.smb import packets
 from syncd.sources.smb.channel import Channel, Step
 from syncd.sources.smb.errors import (
@@ -233,10 +233,7 @@ class FolderList:
         if self.overflow:
             return Reason.LISTING_INCOMPLETE, "too many names to hold at once"
         if self.undecodable:
-            return (
-                Reason.NAME_UNDECODABLE,
-                f"{counted(len(self.undecodable), 'name')} {is_or_are(len(self.undecodable))} no UTF-16",
-            )
+            return Reason.NAME_UNDECODABLE, f"{counted_are(len(self.undecodable), 'name')} no UTF-16"
         return None, ""
 
 
