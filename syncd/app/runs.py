@@ -14,7 +14,7 @@ from syncd.app.owing import announce_owed
 from syncd.app.site import Site, new_run_id, write_manifest
 from syncd.app.wiring import rules_of
 from syncd.config.settings import MirrorSettings
-from syncd.core.errors import RunStopped, SyncdError
+from syncd.core.errors import MirrorError, RunStopped, SyncdError
 from syncd.core.model import Dropped, Fingerprint, RelPath
 from syncd.core.named import NamedTuple
 from syncd.core.reasons import Reason
@@ -157,10 +157,13 @@ class Running(Site):
             if outcome.held_back:
                 facts.hold(report.run_id, outcome.held_back)
             self._record(facts, outcome)
-            if options.whole:
-                self._expire_trash(catalogue, mirror, settings.trash_days)
-            if not options.hinted:
-                write_manifest(mirror, facts)
+            try:
+                if options.whole:
+                    self._expire_trash(catalogue, mirror, settings.trash_days)
+                if not options.hinted:
+                    write_manifest(mirror, facts)
+            except MirrorError as error:
+                report.error = report.error or error  # what ended the run is more often the cause of this, too
 
     @contextmanager
     def _target(

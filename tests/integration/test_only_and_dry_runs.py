@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import TargetForeign, TargetMissing
+from syncd.core.errors import DiskFull, TargetForeign, TargetMissing
 from syncd.core.reasons import Reason
 from syncd.engine.report import Report
 from syncd.sources.memory_faults import Fault
@@ -71,6 +71,21 @@ def test_a_target_that_goes_away_in_mid_run_ends_it_with_a_step_that_names_the_m
     error = world.run().error
     assert isinstance(error, TargetMissing)
     assert error.hint.endswith("syncd run-once --new-target --mirror M")
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_report_as_it_is_but_for_the_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskFull("no room for the manifest")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("syncd.store.mirror.replace_manifest", full)
+        report = world.run()
+    assert (report.fetched, report.exit_code) == (3, 14)
+    assert world.converged()
+    assert world.run().exit_code == 0
+    assert len((world.target / ".syncd" / "manifest.jsonl").read_bytes().splitlines()) == 3
 
 
 @pytest.mark.parametrize("flags", [(), ("--dry-run",)])
