@@ -265,7 +265,8 @@ class MirrorRun:
         return type(error)(f"{error.message} (at the stand-by {stand_by.server})", hint=hint, reason=error.reason)
 
     def _end_early(self, error: SyncdError) -> None:
-        error.hint = error.hint or hint_for(error.reason, mirror=self._rules.name)
+        if error.hint in ("", hint_for(error.reason)):  # raised where nobody knows whose target or login it is
+            error.hint = hint_for(error.reason, mirror=self._rules.name)
         self.report.error = error
         self._abort_transfer()
 

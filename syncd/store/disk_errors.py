@@ -33,7 +33,7 @@ def translate(error: OSError, doing: str, path: str = "") -> SyncdError:
     if code == errno.EROFS:
         return TargetUnusable(message, hint="the target's file system is read-only: mount it writable")
     if code == errno.ESTALE:
-        return TargetMissing(f"{message} (the target's disk went away)")  # the run knows whose it is, for the hint
+        return TargetMissing(f"{message} (the target's disk went away)", hint=hint_for(Reason.TARGET_MISSING))
     if code in _NO_FOLDER:
         return PathUnsafe(
             f"{message} (a link or a file lies in the place of a folder)", hint=hint_for(Reason.PATH_UNSAFE)

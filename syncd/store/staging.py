@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from syncd.core.errors import LocalIOError, SyncdError, TargetMissing
 from syncd.core.model import Partial
+from syncd.core.reasons import Reason, hint_for
 from syncd.store.disk_errors import translate, translated
 from syncd.store.durable import Syncer, sync_descriptor
 from syncd.store.handles import CREATE, FOLDER, READ, demolish
@@ -134,7 +135,8 @@ class Staging:
     @staticmethod
     def _cannot_open(error: OSError) -> SyncdError:
         if error.errno == errno.ENOENT:
-            return TargetMissing("the target's .syncd/staging was removed while syncd was at work")
+            hint = hint_for(Reason.TARGET_MISSING)
+            return TargetMissing("the target's .syncd/staging was removed while syncd was at work", hint=hint)
         return translate(error, "open a staged file")
 
     def resume(self, partial: Partial) -> StagedFile | None:
