@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -21,11 +21,15 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run of one command cost: wall and CPU time of it and its children, peak memory of the largest."""
+    """What one run of one command cost: wall and CPU time of it and its children, peak memory of the largest.
+
+    machine_s: CPU time of the whole machine meanwhile, its servers included; 0 where that is not known.
+    """
 
     wall_s: float
     user_s: float
     system_s: float
+    machine_s: float
     peak_bytes: int
     code: int
     timed_out: bool
@@ -78,7 +82,8 @@ class Series:
 
     walls_s: list[float]
     peak_bytes: int = 0
-    cpu_s: float = 0.0
+    cpus_s: list[float] = field(default_factory=list)
+    machines_s: list[float] = field(default_factory=list)
     note: str = ""
     timeout_s: float = 0.0
 
@@ -86,7 +91,8 @@ class Series:
         """Count one run; a run that was cut off counts as its time limit, and the series says so."""
         self.walls_s.append(sample.wall_s)
         self.peak_bytes = max(self.peak_bytes, sample.peak_bytes)
-        self.cpu_s = sample.user_s + sample.system_s
+        self.cpus_s.append(sample.user_s + sample.system_s)
+        self.machines_s.append(sample.machine_s)
         if sample.timed_out:
             self.timeout_s = sample.wall_s
 
@@ -94,11 +100,22 @@ class Series:
     def median_s(self) -> float | None:
         return statistics.median(self.walls_s) if self.walls_s else None
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of a run: the median."""
+        return statistics.median(self.cpus_s or [0.0])
+
+    @property
+    def machine_s(self) -> float:
+        """CPU time of the whole machine during a run: the median; 0 where it is not known."""
+        return statistics.median(self.machines_s or [0.0])
+
     def as_json(self) -> dict[str, object]:
         return {
             "median_s": None if self.median_s is None else round(self.median_s, 4),
             "runs_s": [round(wall_s, 4) for wall_s in self.walls_s],
             "cpu_s": round(self.cpu_s, 3),
+            "machine_cpu_s": round(self.machine_s, 3),
             "peak_mb": round(self.peak_bytes / 1e6, 1),
             "timed_out": bool(self.timeout_s),
             "note": self.note,

@@ -106,6 +106,12 @@ class Results:
             for row in self.rows
             if row.tried_s
         ]
+        notes += [
+            f"{row.workload.name}: a run of syncd takes {ours.cpu_s:.2f} s of CPU time, the whole machine meanwhile, "
+            f"servers included, {ours.machine_s:.2f} s"
+            for row in self.rows
+            if (ours := row.series.get("syncd")) and ours.machine_s
+        ]
         notes += sorted(
             {f"{name}: {each.note}" for row in self.rows for name, each in row.series.items() if _absent(each)}
         )
