@@ -32,10 +32,11 @@ FINAL_FAILURES = frozenset({Reason.DENIED, Reason.PATH_UNSAFE, Reason.PATH_COLLI
 
 @dataclass(slots=True)
 class _Wish:
-    """One path that is wanted, and all who wait for it."""
+    """One path that is wanted, and all who wait for it. asked_at: when the last of them came before it was served."""
 
     path: RelPath
     urgency: Urgency
+    asked_at: float = field(default_factory=time.monotonic)
     waiting: list[Future[Resolution]] = field(default_factory=list)
     started: bool = False
 
@@ -69,9 +70,10 @@ class Demand:
             if wish is None:
                 wish = self._wishes[path] = _Wish(path, Urgency.ON_DEMAND)
                 self._push(wish)
-            elif wish.urgency is not Urgency.ON_DEMAND:
-                wish.urgency = Urgency.ON_DEMAND
-                if not wish.started:
+            elif not wish.started:
+                wish.asked_at = time.monotonic()
+                if wish.urgency is not Urgency.ON_DEMAND:
+                    wish.urgency = Urgency.ON_DEMAND
                     self._push(wish)
             wish.waiting.append(future)
             self._wake()
@@ -146,7 +148,7 @@ class Demand:
         try:
             session.open()
             while (wish := self._next()) is not None and not session.broken:
-                session.serve(wish.path, wish.urgency)
+                session.serve(wish.path, wish.urgency, wish.asked_at)
         finally:
             with self._changed:
                 self._session = None

@@ -138,16 +138,19 @@ class Session:
             self._source.close()
             self._demand.fetched_bytes += self._report.bytes
 
-    def serve(self, path: RelPath, urgency: Urgency) -> None:
-        """Look at one path at the source and queue its fetch; answer at once where there is nothing to fetch."""
+    def serve(self, path: RelPath, urgency: Urgency, asked_at: float) -> None:
+        """Look at one path at the source and queue its fetch; answer at once where there is nothing to fetch.
+
+        asked_at: when it was wished for last, by time.monotonic(): no answer is older.
+        """
         try:
             fingerprint = self._source.read(path)
         except EntryGone:
-            self._demand.settle(path, self._not_there(path, self._trail.follow(path, fresh=True)))
+            self._demand.settle(path, self._not_there(path, self._trail.follow(path, absent_since=asked_at)))
         except SyncdError as error:
             if error.scope is not Scope.FILE:
                 raise
-            self._unopened(path, error)
+            self._unopened(path, error, asked_at)
         else:
             ending = self._trail.follow(path) if self._ports.catalogue.record(path) is None else None
             if ending is None:
@@ -155,10 +158,10 @@ class Session:
             else:  # it can be opened so, but that is not how the server spells it
                 self._demand.settle(path, self._not_there(path, ending))
 
-    def _unopened(self, path: RelPath, error: SyncdError) -> None:
+    def _unopened(self, path: RelPath, error: SyncdError, asked_at: float) -> None:
         """Answer for a path that the server does not open: what no complete listing shows (a name with "?" in it, of
         which SMB servers do not even say that it is not there) is missing, or known by another name only."""
-        ending = self._trail.follow(path, fresh=True) if error.reason is Reason.UNREADABLE else None
+        ending = self._trail.follow(path, absent_since=asked_at) if error.reason is Reason.UNREADABLE else None
         if ending is not None and ending.certain:
             self._demand.settle(path, self._not_there(path, ending))
         else:
@@ -222,7 +225,7 @@ class Session:
             state=State.MISSING,
             reason=Reason.NOT_LISTED,
             hint=hint_for(Reason.NOT_LISTED, path),
-            listed_at=utc_text(self._ports.now_ns()),
+            listed_at=utc_text(self._ports.now_ns() - int(ending.age_s * 1e9)),
             near=tuple(server_path(self._rules.name, meant) for meant in self._near(path, ending)),
         )
 

@@ -119,6 +119,14 @@ def test_a_missing_file_is_looked_for_in_a_complete_listing(bench: Bench) -> Non
     assert bench.ask("nowhere/x.jpg").state is State.MISSING
 
 
+def test_many_missing_files_asked_for_at_once_share_a_listing_and_the_next_question_gets_its_own(bench: Bench) -> None:
+    futures = [bench.demand.ensure(RelPath(f"new/{number}.jpg")) for number in range(200)]
+    assert {future.result(ANSWER_S).state for future in futures} == {State.MISSING}
+    assert sum(source.calls["list"] for source in bench.sources) < 20
+    bench.sources[-1].put("new/7.jpg", b"came")
+    assert bench.ask("new/7.jpg").state is State.READY
+
+
 def test_a_missing_file_s_names_elsewhere_are_told_to_who_waits(bench: Bench) -> None:
     bench.run()
     assert bench.ask("elsewhere/3.jpg").near == ("M/a/3.jpg",)

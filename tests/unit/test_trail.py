@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -80,7 +81,7 @@ def test_a_folder_is_listed_once_for_many_paths_but_anew_for_what_is_missing(sou
     source.kinds["set"]["new.jpg"] = Kind.FILE
     assert trail.follow(RelPath("set/new.jpg")) is None, "younger than the listing that is kept"
     del source.kinds["set"]["new.jpg"]
-    assert trail.follow(RelPath("set/new.jpg"), fresh=True) is not None
+    assert trail.follow(RelPath("set/new.jpg"), absent_since=time.monotonic()) is not None
     assert source.asked == [ROOT, "set", "set", "set"]
 
 
@@ -91,5 +92,44 @@ def test_what_is_kept_is_bounded(source: Listings, monkeypatch: pytest.MonkeyPat
         assert trail.follow(RelPath("set/A.jpg")) is None
     assert len(trail._kept) == 1
     monkeypatch.setattr("syncd.engine.trail.KEPT_NAMES", 1)
-    assert trail.follow(RelPath("set/A.jpg"), fresh=True) is None
+    assert trail.follow(RelPath("set/A.jpg"), absent_since=time.monotonic()) is None
     assert len(trail._kept) <= 1
+
+
+def test_many_who_asked_before_a_listing_share_what_it_lacks(source: Listings) -> None:
+    trail, asked_at = Trail(cast("Source", source)), time.monotonic()
+    for number in range(300):
+        ending = trail.follow(RelPath(f"new/{number}.jpg"), absent_since=asked_at)
+        assert ending is not None
+        assert ending[:2] == ("new", True)
+    assert source.asked == [ROOT]
+    near = trail.follow(RelPath("SET/A.jpg"), absent_since=asked_at)
+    assert near is not None
+    assert near.near == "set"
+    assert near.age_s > 0
+
+
+def test_who_asks_after_a_listing_gets_a_later_one(source: Listings) -> None:
+    trail = Trail(cast("Source", source))
+    assert trail.follow(RelPath("new/a.jpg"), absent_since=time.monotonic()) is not None
+    source.kinds[""]["new"], source.kinds["new"] = Kind.DIRECTORY, {"a.jpg": Kind.FILE}
+    assert trail.follow(RelPath("new/a.jpg"), absent_since=time.monotonic()) is None
+
+
+def test_what_a_shared_listing_shows_is_listed_again_where_the_server_did_not_open_it(source: Listings) -> None:
+    trail, asked_at = Trail(cast("Source", source)), time.monotonic()
+    assert trail.follow(RelPath("set/A.jpg"), absent_since=asked_at) is None
+    del source.kinds["set"]["A.jpg"]
+    ending = trail.follow(RelPath("set/A.jpg"), absent_since=asked_at)
+    assert ending is not None
+    assert ending.age_s == 0
+
+
+def test_a_shared_listing_that_was_incomplete_is_not_certain_either(source: Listings) -> None:
+    source.incomplete.add("set")
+    trail, asked_at = Trail(cast("Source", source)), time.monotonic()
+    for name in ("a", "b"):
+        ending = trail.follow(RelPath(f"set/{name}"), absent_since=asked_at)
+        assert ending is not None
+        assert not ending.certain
+    assert source.asked == [ROOT, "set"]
