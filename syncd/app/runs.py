@@ -83,7 +83,7 @@ class Running(Site):
         ConfigError.
         """
         mirrors = self._chosen(names)
-        wanted = {settings.name: self.in_mirror(settings, only) for settings in mirrors}
+        wanted = self.in_mirrors(mirrors, only)
         result = RunResult(new_run_id(), [])
         sys.setswitchinterval(SWITCH_S)
         with self._writing() as (host, catalogue):
@@ -109,7 +109,7 @@ class Running(Site):
     ) -> RunResult:
         """Say what run_once() would do. Takes no lock and writes nothing."""
         mirrors = self._chosen(names)
-        wanted = {settings.name: self.in_mirror(settings, only) for settings in mirrors}
+        wanted = self.in_mirrors(mirrors, only)
         result = RunResult(new_run_id(), [])
         host = self._state.known_host()
         with open_readonly(self._state.catalogue) as catalogue:

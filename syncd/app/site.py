@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from syncd.config.settings import MirrorSettings, Settings
 from syncd.config.urls import SourceUrl
 from syncd.core.errors import CatalogueDamaged, ConfigError
 from syncd.core.model import RelPath
+from syncd.core.shown import printable
 from syncd.engine.clock import Clock, utc_text
 from syncd.ports import Mirror, Source
 from syncd.store.reading import ReadonlyCatalogue, ReadonlyMirrorCatalogue, open_readonly
@@ -222,15 +224,29 @@ class Site:
             chosen.append(settings)
         return chosen
 
-    def in_mirror(self, settings: MirrorSettings, only: Sequence[str]) -> tuple[RelPath, ...]:
-        """Return what the paths of --only mean in this mirror: the most specific reading of each."""
+    def in_mirrors(self, mirrors: Sequence[MirrorSettings], only: Sequence[str]) -> dict[str, tuple[RelPath, ...]]:
+        """Return what the paths of --only mean in each of these mirrors. Raises ConfigError for one of another."""
+        for path in only:
+            if not any(self._in_mirror(settings, [path]) for settings in mirrors):
+                name, rel = self.spelled(path)[0]
+                known = shlex.quote(f"{name}/{rel}" if rel else name)
+                raise ConfigError(
+                    f'--only {printable(path)} means mirror "{name}", which is not among those of --mirror',
+                    hint=f"syncd run-once --mirror {shlex.quote(name)} --only {known}",
+                )
+        return {settings.name: self._in_mirror(settings, only) for settings in mirrors}
+
+    def _in_mirror(self, settings: MirrorSettings, only: Sequence[str]) -> tuple[RelPath, ...]:
+        """Return what the paths of --only mean in this mirror: the most specific reading of each, a bare path any."""
         found = []
         for path in only:
-            mirror, rel = self.spelled(path)[0]
+            readings = self.spelled(path)
+            mirror, rel = readings[0]
+            bare = rel == readings[-1][1]
             if mirror == settings.name:
                 found.append(rel)
-            elif len(self.settings.mirrors) == 1 or self.spelled(path)[0][1] == path:
-                found.extend(rel for name, rel in self.spelled(path) if name == settings.name)
+            elif bare or len(self.settings.mirrors) == 1:
+                found.extend(rel for name, rel in readings if name == settings.name)
         return tuple(found)
 
 

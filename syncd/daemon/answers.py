@@ -203,7 +203,7 @@ class Answers:
     def _run_errand(self, names: Sequence[str], wishes: Mapping[str, Any]) -> RunErrand:
         spelled = list(wishes.get("only") or ())
         site = Site(self._daemon.settings)
-        only = {name: site.in_mirror(self._daemon.kept[name].settings, spelled) for name in names}
+        only = site.in_mirrors([self._daemon.kept[name].settings for name in names], spelled)
         if spelled:
             only = {name: found for name, found in only.items() if found}
         return RunErrand(

@@ -107,6 +107,24 @@ def test_a_bare_path_of_only_is_found_in_the_mirror_that_has_it(two: Syncd) -> N
     assert sum(mirror["fetched"] for mirror in done.json["mirrors"]) == 1
 
 
+@pytest.mark.parametrize("bare", ["b/page.txt", "./b/page.txt", "b/page.txt/", "/b/page.txt", "b\\page.txt"])
+@pytest.mark.parametrize("flags", [(), ("--mirror", "B")])
+def test_a_bare_path_is_looked_for_in_each_mirror_however_it_is_written(
+    two: Syncd, bare: str, flags: tuple[str, ...]
+) -> None:
+    done = two.run_once("--only", bare, *flags)
+    assert done.code == 0
+    assert [mirror["fetched"] for mirror in done.json["mirrors"]][-1] == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_a_path_of_a_mirror_that_is_left_out_is_an_error_that_says_which(two: Syncd, flags: tuple[str, ...]) -> None:
+    done = two.run_once("--mirror", "B", "--only", "A/a/page 1.txt", *flags)
+    assert (done.code, done.out) == (2, "")
+    assert 'means mirror "A"' in done.err
+    assert "syncd run-once --mirror A --only 'A/a/page 1.txt'" in done.err
+
+
 def test_a_mirror_named_twice_runs_once(two: Syncd) -> None:
     two.run_once()
     (two.base / "source A" / "a" / "page.txt").unlink()
