@@ -110,7 +110,7 @@ def mirror_status(
     settings: Settings, mirror: MirrorSettings, facts: MirrorReads, now: datetime, *, daemon: bool = False
 ) -> MirrorStatus:
     """Say how one mirror is, from what the catalogue knows. daemon: one runs, so that a late scan is a fault."""
-    last = facts.last_run()
+    last, paused = facts.last_run(), facts.note(PAUSED_NOTE)
     run = None
     if last is not None:
         run = LastRun(last.run_id, last.started_at, last.finished_at, last.state, last.exit_code, last.report)
@@ -122,7 +122,7 @@ def mirror_status(
         unheld=facts.unheld(),
         owed=facts.owed().count if settings.nsq.announce == "nsq" else 0,
         every_s=mirror.every_s,
-        paused=is_paused(facts.note(PAUSED_NOTE), now.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        paused_until=paused if is_paused(paused, now.strftime("%Y-%m-%dT%H:%M:%SZ")) else "",
         held_back=facts.count_halted(),
     )
     return assess(found, now=now, daemon=daemon)

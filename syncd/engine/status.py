@@ -40,8 +40,8 @@ class LastRun(NamedTuple):
 
 
 class MirrorFacts(NamedTuple):
-    """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan. held_back: how
-    many changes wait for an approval.
+    """What the catalogue knows of one configured mirror. last_success: "" = never had a complete scan. paused_until: ""
+    = it is not paused. held_back: how many changes wait for an approval.
     """
 
     name: str
@@ -51,7 +51,7 @@ class MirrorFacts(NamedTuple):
     unheld: Sequence[Unheld]
     owed: int
     every_s: float | None = None
-    paused: bool = False
+    paused_until: str = ""
     held_back: int = 0
 
 
@@ -158,8 +158,9 @@ def assess(facts: MirrorFacts, *, now: datetime, daemon: bool) -> MirrorStatus:
 
 def _state(facts: MirrorFacts, failures: Sequence[Unheld], *, now: datetime, daemon: bool) -> tuple[str, str, str]:
     last = facts.last_run
-    if facts.paused:
-        return "paused", "no scans until it is resumed", f"syncd resume {quote(facts.name)}"
+    if facts.paused_until:
+        until = "it is resumed" if facts.paused_until == FOR_EVER else facts.paused_until
+        return "paused", f"no scans until {until}", f"syncd resume {quote(facts.name)}"
     if last is not None and _failed(last):
         error = last.report.get("error") or {}
         state = "halted" if last.exit_code == 13 else "failing"

@@ -120,7 +120,9 @@ def test_a_paused_mirror_is_left_alone_until_it_is_resumed(host: Host, tmp_path:
         time.sleep(QUIET_S)
         assert cpu_s(daemon.pid) - used < QUIET_S / 40, "a paused daemon with a hint in hand spins"
         assert not (target / "meanwhile.jpg").exists()
-        assert host("status").code == 0, "a paused mirror is no trouble"
+        status = host("status")
+        assert status.code == 0, "a paused mirror is no trouble"
+        assert f"no scans until {mirror['paused_until']}" in status.out
 
         assert daemon.stop() == 0
         daemon.start()
