@@ -113,6 +113,10 @@ class Program:
             _drop(sys.stdout.fileno())
             _say(f"error: the output cannot be written: {error.strerror}")
             return EXIT_DISK_FULL
+        if isinstance(error, FileNotFoundError) and _is_nowhere(error):
+            _say("error: the current folder is no longer there, and a relative path starts from it")
+            _say("  next: cd to a folder that exists, then again")
+            return EXIT_USAGE
         kept = self._keep(error)
         _say(f"error: this is a bug in {self.name} {__version__}: {type(error).__name__} {_place(error)}")
         _say(f"  next: {kept}")
@@ -138,14 +142,23 @@ class Program:
         return self._run_verb(name, config, rest)
 
     def _run_verb(self, name: str, config: str | None, rest: list[str]) -> int:
-        from pathlib import Path
-
         parser, module = self.load(name)
         parser.set_defaults(config=config)
         args: argparse.Namespace = parser.parse_args(rest)
-        args.config = self._named = None if args.config is None else Path(args.config)
+        args.config = self._named = None if args.config is None else self._file(args.config)
         with _EndedBySigterm():
             return self._run(self.verbs[name], module, args)
+
+    def _file(self, named: str) -> Path:
+        """Return the absolute path of the file that -c named."""
+        from pathlib import Path
+
+        if not named:
+            raise self._usage("-c needs the path of a configuration file, and got an empty one")
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError:
+            raise self._usage(f"-c {named}: there is no such user here") from None
 
     def _split(self, argv: list[str]) -> tuple[str | None, str | None, list[str]]:
         """Return (-c FILE given before the verb, verb, what follows it)."""
@@ -264,6 +277,15 @@ def _is_output(error: OSError) -> bool:
     import errno
 
     return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _is_nowhere(error: OSError) -> bool:
+    """Say whether it is the current folder that is not there: removed, while a shell was in it."""
+    try:
+        os.getcwd()
+    except OSError:
+        return error.filename is None
+    return False
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from syncd.cli.main import main as syncd_main
 from tests.support.cli import Syncd
+from worker_glue.cli.main import main as worker_main
 
 BYTES = os.fsdecode(b"bad\xff.txt")
 
@@ -85,3 +87,41 @@ def test_why_takes_a_path_that_names_its_mirror_for_no_other_path(
     syncd.run_once("--mirror", "N")
     lines = [json.loads(line) for line in syncd("why", "--json", spelled).out.splitlines()]
     assert [(line["mirror"], line["path"]) for line in lines] == told
+
+
+@pytest.mark.parametrize("command", ["syncd", "worker-glue"])
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("c.toml", "the current folder is no longer there"),
+        ("~nobody-of-this-name/c.toml", "there is no such user here"),
+        ("", "-c needs the path of a configuration file"),
+    ],
+)
+def test_a_configuration_that_cannot_be_found_is_no_bug(
+    command: str,
+    named: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    main = {"syncd": syncd_main, "worker-glue": worker_main}[command]
+    assert main(["doctor", "-c", named]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "  next: " in err
+    assert "bug" not in err
+
+
+def test_a_configuration_named_whole_does_without_the_current_folder(
+    syncd: Syncd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert syncd_main(["-c", str(syncd.config), "status"]) == 0
+    assert syncd_main(["-c", "new.toml", "init"]) == 2

@@ -118,7 +118,7 @@ def test_the_file_may_stand_on_either_side(verb: Callable[[Run], None], argv: li
 
     verb(look)
     assert main.main(argv) == 5
-    assert seen == [Path("F")]
+    assert seen == [Path("F").absolute()]
 
 
 # --- errors
