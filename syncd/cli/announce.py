@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
-from syncd.cli.output import human_count
+from syncd.cli.output import human_count, printable
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _tell(args: argparse.Namespace, settings: Settings, count: int, owed: int, *
     else:
         print(f"{human_count(count)} announced again" + (f"; {human_count(owed)} still owed" if owed else ""))
     if owed and not args.json:
-        print("  next: syncd doctor (nsqd did not take them; they are kept)")
+        print(f"  next: {printable(typed('nsqd did not take them, and they are kept: syncd doctor', args.config))}")
     return 3 if owed else 0
 
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print(f"{printable(name)}: {counted(len(items), 'file')}")
         for path, action in items:
             print(f"  {action:<7} {printable(path)}")
-    if not args.yes and not _agreed():
+    if not args.yes and not _agreed(args.mirror):
         print("nothing approved")
         return 0
     from syncd.cli.following import daemon_of
@@ -95,7 +95,8 @@ def _otherwise(name: str, mirror: ReadonlyMirrorCatalogue, config: Path | None) 
     ]
 
 
-def _agreed() -> bool:
+def _agreed(mirror: str) -> bool:
     if not sys.stdin.isatty():
-        raise ConfigError("approve asks, and there is no terminal to answer at", hint="syncd approve --yes")
+        hint = "syncd approve --yes" + (f" --mirror {quote(mirror)}" if mirror else "")
+        raise ConfigError("approve asks, and there is no terminal to answer at", hint=hint)
     return ask.agreed("Let exactly this through?")

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from syncd import config
 from syncd.cli.frame import describe
 from syncd.cli.output import printable, width
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Settings
-    from syncd.doctor.checks import Group
+    from syncd.doctor.checks import Check, Group
     from syncd.doctor.secrets import Scrubber
 
 EXIT_FAILED, EXIT_UNUSABLE = 3, 2
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for group in _groups(settings, error, args.mirror, program):
         groups.append(group)
         if not args.json:
-            print(scrub.clean(_shown(group)), end="", flush=True)
+            print(scrub.clean(_shown(group, args.config)), end="", flush=True)
     state = "unusable" if error is not None else worst(groups).value
     if args.json:
         checks = [_clean(scrub, check) for group in groups for check in group.as_json()]
@@ -115,7 +116,7 @@ def _status(settings: Settings | None) -> dict[str, Any]:
     return status_of_daemon(settings) or App(settings).status().as_json()
 
 
-def _shown(group: Group) -> str:
+def _shown(group: Group, config: Path | None) -> str:
     """Return a group's lines: its title, then one line a check, with the next step below one that has one.
 
     Hops that were not tried for the same reason share a line.
@@ -126,7 +127,7 @@ def _shown(group: Group) -> str:
     for name, status, seen, todo in rows:
         lines.append(f"  {status:<4}  {name:<{columns}}  {seen}")
         if todo:
-            lines.append(f"        {'next:':<{columns}}  {todo}")
+            lines.append(f"        {'next:':<{columns}}  {typed(todo, config)}")
     return "".join(printable(" ".join(line.splitlines())) + "\n" for line in lines)
 
 
@@ -135,7 +136,7 @@ def _rows(group: Group) -> list[tuple[str, str, str, str]]:
     rows: list[tuple[str, str, str, str]] = []
     for check in group.checks:
         status = check.status.value if check.status.value == "ok" else check.status.value.upper()
-        untried = check.seen.startswith("not tried")
+        untried = _is_untried(check)
         if untried and rows and rows[-1][1:] == ("-", check.seen, ""):
             rows[-1] = (f"{rows[-1][0]}, {check.name}", *rows[-1][1:])
         else:
@@ -144,9 +145,14 @@ def _rows(group: Group) -> list[tuple[str, str, str, str]]:
 
 
 def _summary(groups: list[Group]) -> str:
-    counts = {"ok": 0, "warn": 0, "fail": 0}
+    counts = {"ok": 0, "warn": 0, "fail": 0, "-": 0}
     for group in groups:
         for check in group.checks:
-            counts[check.status.value] += 1
+            counts["-" if _is_untried(check) else check.status.value] += 1
     warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
-    return f"{sum(counts.values())} checks: {counts['ok']} ok, {warnings}, {counts['fail']} failed"
+    untried = f", {counts['-']} not tried" if counts["-"] else ""
+    return f"{sum(counts.values())} checks: {counts['ok']} ok, {warnings}{untried}, {counts['fail']} failed"
+
+
+def _is_untried(check: Check) -> bool:
+    return check.seen.startswith("not tried")

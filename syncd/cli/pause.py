@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from syncd.cli.frame import describe
 from syncd.cli.output import printable
+from syncd.client.program import typed
 from syncd.config.values import duration
 from syncd.core.errors import ConfigError
 
@@ -42,7 +44,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     else:
         until = FOR_EVER if for_s is None else (datetime.now(UTC) + timedelta(seconds=for_s)).strftime("%FT%TZ")
         set_notes(settings, names, PAUSED_NOTE, until)
-    when = "until: syncd resume" if until == FOR_EVER else f"until {until}"
+    resume = typed(shlex.join(["syncd", "resume", *args.mirror]), args.config)
+    when = f"until: {printable(resume)}" if until == FOR_EVER else f"until {until}"
     print(f"paused {', '.join(map(printable, names))} {when}")
     return 0
 

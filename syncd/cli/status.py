@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -58,13 +59,23 @@ def _open(settings: Settings) -> int:
 
     listen, token = settings.api.listen, settings.api.token
     if listen is None or token is None:
-        raise ConfigError(
-            "the status page needs a TCP port: [api] has no listen",
-            hint=f'add to {settings.path}: [api] listen = "127.0.0.1:9470" and token_file = "..."',
-        )
+        raise ConfigError("the status page needs a TCP port: [api] has no listen", hint=_opening(settings))
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     print(f"http://{host}:{listen.port}/#token={token.reveal()}")
     return 0
+
+
+def _opening(settings: Settings) -> str:
+    """Return what to do for a status page: a token where there is none, and the lines of [api]."""
+    add = f'add to {settings.path}: [api] listen = "127.0.0.1:9470"'
+    if settings.api.token is not None:
+        return add
+    file = settings.path.parent / "api-token"
+    add += f" and token_file = {json.dumps(str(file), ensure_ascii=False)}"
+    if file.exists():
+        return add
+    make = f"(umask 077; head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \\n' > {shlex.quote(str(file))})"
+    return f"{make}\n{add}"
 
 
 def exit_code(status: Mapping[str, Any]) -> int:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli import ask
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                 raise ConfigError("restore needs a path and --to DIR", hint="syncd trash restore PATH --to DIR")
             return _restore(app, names, args.path, args.to)
         case _:
-            return _purge(app, names, agreed=args.yes)
+            return _purge(app, names, args.mirror, agreed=args.yes)
 
 
 def _list(found: Sequence[tuple[str, Trashed]], *, as_json: bool) -> int:
@@ -84,13 +85,13 @@ def _restore(app: Telling, names: Sequence[str], path: str, to: str) -> int:
     return 0
 
 
-def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
+def _purge(app: Telling, names: Sequence[str], chosen: str, *, agreed: bool) -> int:
     found = app.trash(names)
     if not found:
         print("the trash is empty")
         return 0
     size = human_bytes(sum(each.size for _, each in found))
-    if not agreed and not _agreed(f"Remove {counted(len(found), 'file')} ({size}) for good?"):
+    if not agreed and not _agreed(f"Remove {counted(len(found), 'file')} ({size}) for good?", chosen):
         print("nothing removed")
         return 0
     freed = 0
@@ -102,7 +103,8 @@ def _purge(app: Telling, names: Sequence[str], *, agreed: bool) -> int:
     return 0
 
 
-def _agreed(question: str) -> bool:
+def _agreed(question: str, mirror: str) -> bool:
     if not sys.stdin.isatty():
-        raise ConfigError("purge asks, and there is no terminal to answer at", hint="syncd trash purge --yes")
+        hint = "syncd trash purge --yes" + (f" --mirror {quote(mirror)}" if mirror else "")
+        raise ConfigError("purge asks, and there is no terminal to answer at", hint=hint)
     return ask.agreed(question)

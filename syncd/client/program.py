@@ -241,7 +241,8 @@ def typed(hint: str, config: Path | None) -> str:
     import re
     import shlex
 
-    if re.search(r"(^|: )(syncd|worker-glue) (?!-)[^;:(),]*[^;:(), ]$", hint) is None or hint.startswith("syncd init"):
+    command = r"""(^|: )(syncd|worker-glue) (?!-)('[^']*'|"[^"]*"|[^;:(),'"])*(?<! )$"""  # words may be quoted
+    if re.search(command, hint) is None or hint.startswith("syncd init"):
         return hint
     return f"{hint} -c {shlex.quote(str(config.expanduser().absolute()))}"
 

@@ -35,7 +35,7 @@ def add_checks(settings: Settings, env: Mapping[str, str], program: str, pace: P
     until = time.monotonic() + pace.whole_s - RESERVE_S
     found = _inspected(env, pace)
     if isinstance(found, Inspection):
-        told.append(check_service(found))
+        told.append(check_service(found, program))
     else:
         told.append(found)
     expected = isinstance(found, Inspection) and found.running
@@ -119,12 +119,12 @@ def _inspected(env: Mapping[str, str], pace: Pace) -> Inspection | Check:
         return failed("service", error)
 
 
-def check_service(found: Inspection) -> Check:
+def check_service(found: Inspection, program: str) -> Check:
     """Judge the service: installed, running, coming back by itself. None installed is nobody's fault."""
     if not found.kind:
         return ok("service", found.detail)
     if not found.installed:
-        return ok("service", "not installed; syncd service install has it start by itself")
+        return ok("service", f"not installed; {program} service install has it start by itself")
     seen = f"{found.kind} {found.file}: {found.detail}"
     if not found.running:
         return fail("service", seen, found.todo or "syncd service status")
@@ -141,7 +141,7 @@ def check_absence(settings: Settings, error: SyncdError, program: str, *, expect
         pid = None
     if _is_taken(settings.host.state_dir / SOCKET):
         seen = f"{f'process {pid}' if pid else 'a daemon'} takes calls and answers none: {error.message}"
-        return fail("daemon", seen, "see its logs (syncd service status); stop it, and start it again")
+        return fail("daemon", seen, "see its logs, end it, and start it again: syncd service status")
     if expected:
         todo = f"see whether the service uses another configuration or state directory than {settings.path}"
         return fail("daemon", f"the service runs, but does not answer for this state directory: {error.message}", todo)

@@ -6,6 +6,7 @@ tried again by the next mirror.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -170,7 +171,7 @@ class _Examination:
         self._mirror = mirror
         self._refused = refused
         self._servers = servers
-        self._secret_hint = f"{program} secret {mirror.name}"
+        self._secret_hint = f"{program} secret {shlex.quote(mirror.name)}"
         self._pace = pace
         self._target = Target(mirror, settings.host.state_dir)
 

@@ -36,7 +36,7 @@ def check_configuration(settings: Settings) -> list[Check]:
     mode = settings.path.stat().st_mode
     if mode & 0o022:
         seen = f"others can write {settings.path} (mode {stat.S_IMODE(mode):04o}): it says where passwords are sent"
-        checks.append(warn("configuration", seen, f"chmod go-w {settings.path}"))
+        checks.append(warn("configuration", seen, f"chmod go-w {shlex.quote(str(settings.path))}"))
     return checks
 
 
@@ -61,7 +61,13 @@ def check_state(settings: Settings, program: str) -> list[Check]:
         return [_missing(path)]
     checks = [_lies_on(path, f", host {host.name}" if host is not None else "")]
     if not os.access(path, os.W_OK | os.X_OK):
-        checks = [fail("state directory", f"{path} may not be written by this user", f"chown -R $(id -u) {path}")]
+        checks = [
+            fail(
+                "state directory",
+                f"{path} may not be written by this user",
+                f"chown -R $(id -u) {shlex.quote(str(path))}",
+            )
+        ]
     checks += [*_room(path), _running(state)]
     return checks + _catalogue(settings, state, program)
 
@@ -105,7 +111,7 @@ def _catalogue(settings: Settings, state: StateDirectory, program: str) -> list[
         with open_readonly(state.catalogue) as catalogue:
             return [*_contents(settings, catalogue, program), _owed(settings, catalogue)]
     except CatalogueDamaged as error:
-        return [warn("catalogue", error.message, "syncd run-once: it keeps this one aside and rebuilds it")]
+        return [warn("catalogue", error.message, "have it kept aside and rebuilt: syncd run-once")]
     except CatalogueTooNew as error:
         return [failed("catalogue", error)]
     except CatalogueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,7 +36,7 @@ class Running:
         if not finished:
             todo = "look at what is slow above"
             if self._group.mirror:
-                todo += ", or ask for one mirror: syncd doctor --mirror NAME"
+                todo += f", or ask for this mirror alone: syncd doctor --mirror {shlex.quote(self._group.mirror)}"
             checks.append(fail("time", f"not finished within {whole_s:.0f} s; the rest was left out", todo))
         return replace(self._group, checks=checks)
 

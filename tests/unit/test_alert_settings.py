@@ -178,7 +178,7 @@ def test_a_list_that_nobody_keeps_current_says_so(
         memory.looked = time.time() - age_s
         condition = Condition("mongodb", Rule.MONGODB, "", "MongoDB cannot be reached", "syncd doctor", 0)
         memory.watched = {"mongodb": Watched(condition, 1.0, begun=True)}
-    assert alerts.run(argparse.Namespace(action="list", json=False), settings) == 0
+    assert alerts.run(argparse.Namespace(action="list", json=False, config=None), settings) == 0
     out = capsys.readouterr().out
     assert "1 alert, looked at" in out
     assert ("no daemon looks now" in out) == late

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 import threading
@@ -217,7 +218,7 @@ def test_a_damaged_catalogue_is_a_warning_since_the_next_run_rebuilds_it(doctor:
     (tmp_path / "state" / "catalogue.db").write_bytes(b"not a database at all" * 100)
     told = doctor()
     assert told["by"][None, "catalogue"]["status"] == "warn"
-    assert "rebuilds" in told["by"][None, "catalogue"]["todo"]
+    assert "rebuilt" in told["by"][None, "catalogue"]["todo"]
 
 
 def test_an_unreadable_identity_fails(doctor: Doctor, file: Path, tmp_path: Path) -> None:
@@ -343,6 +344,25 @@ def test_a_missing_folder_and_a_missing_marker_fail(doctor: Doctor, file: Path) 
     told = doctor()
     assert told["by"]["B", "folder"]["status"] == "fail"
     assert told["by"]["B", "listing"]["seen"] == "not tried: folder failed"
+
+
+def test_what_was_not_tried_is_no_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(file, source="file://./away")
+    assert main(["-c", str(file), "doctor"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    warnings = sum(line.startswith("  WARN ") for line in lines)
+    assert f" ok, {warnings} warning" in lines[-1]
+    assert re.search(r" warnings?, [1-9][0-9]* not tried, [1-9][0-9]* failed$", lines[-1])
+
+
+def test_the_next_steps_name_the_configuration_as_every_commands_do(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "state").mkdir(exist_ok=True)
+    (file.parent / "state" / "catalogue.db").write_bytes(b"no database at all" * 1000)
+    main(["-c", str(file), "doctor"])
+    told = capsys.readouterr().out
+    assert re.search(rf" next: +have it kept aside and rebuilt: syncd run-once -c {re.escape(str(file))}\n", told)
 
 
 def test_a_source_without_a_file_to_mirror_is_a_warning(doctor: Doctor, file: Path) -> None:

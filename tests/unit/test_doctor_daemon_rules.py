@@ -46,7 +46,7 @@ RUNS = Inspection(
     ],
 )
 def test_a_service_is_judged(found: Inspection, level: Level, seen: str, todo: str) -> None:
-    check = daemon.check_service(found)
+    check = daemon.check_service(found, "syncd")
     assert check.status is level
     assert seen in check.seen
     assert todo in check.todo

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from syncd.alerts import kept
+from syncd.alerts.memory import Watched
+from syncd.alerts.model import Rule
+from syncd.alerts.rules import Condition
 from syncd.cli.main import main
 from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 from syncd.core.model import Look, RelPath
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Candidate, Resolution, State
+from tests.support.cli import COMMAND
 from worker_glue.cli.check import _print
 from worker_glue.desk.checking import Checked
 from worker_glue.desk.gathering import Chosen, Gathered, Trouble, refuse_troubles
@@ -24,7 +30,13 @@ OPTION = "-c '/etc/my settings/c.toml'"
 
 @pytest.mark.parametrize(
     "hint",
-    ["syncd approve --mirror b", "look at the share, then: syncd run-once", "worker-glue job 'a b' --missing"],
+    [
+        "syncd approve --mirror b",
+        "look at the share, then: syncd run-once",
+        "worker-glue job 'a b' --missing",
+        "make a new job: worker-glue submit 'a (1), b.pdf' --languages CODES",
+        """syncd secret 'Tod'"'"'s: Scans'""",
+    ],
 )
 def test_a_command_at_the_end_is_told_of_the_file(hint: str) -> None:
     assert typed(hint, FILE) == f"{hint} {OPTION}"
@@ -42,6 +54,7 @@ def test_a_command_at_the_end_is_told_of_the_file(hint: str) -> None:
         "see what it does: syncd status; or end it: kill 12",
         "take it out of the configuration first",
         "let the user that runs syncd read it",
+        "on annex: syncd service status; it's away",
     ],
 )
 def test_what_ends_in_no_command_stays_as_it_is(hint: str) -> None:
@@ -61,6 +74,88 @@ def test_the_next_step_of_a_second_configuration(tmp_path: Path, capsys: pytest.
     words = shlex.split(step)
     assert words == ["syncd", "run-once", "--mirror", "My Scans", "-c", str(file)]
     assert main(words[1:]) == 0
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """A configuration in a folder with a space, of two mirrors that are not up to date."""
+    file = tmp_path / "my settings" / "second.toml"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.pdf").write_bytes(b"a")
+    file.parent.mkdir()
+    mirrors = "".join(
+        f'[[mirror]]\nname = "{name}"\nsource = "file://{tmp_path}/source"\ntarget = "{tmp_path}/{name}"\n'
+        for name in ("My Scans", "B")
+    )
+    file.write_text(f'[host]\nstate_dir = "{tmp_path}/state"\n{mirrors}[alerts]\ncommand = ["false"]\n')
+    return file
+
+
+def _syncd(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def _steps(said: str) -> list[list[str]]:
+    """Return the words of each command that is told."""
+    lines = [line for line in said.splitlines() if "syncd " in line]
+    return [shlex.split(line[line.index("syncd ") :]) for line in lines]
+
+
+def test_pause_says_how_to_go_on_with_what_it_paused(second: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pause", "My Scans", "-c", str(second)]) == 0
+    (words,) = _steps(capsys.readouterr().out)
+    assert words == ["syncd", "resume", "My Scans", "-c", str(second)]
+    assert main(words[1:]) == 0
+
+
+def test_alerts_say_who_looks_with_this_configuration(second: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["alerts", "list", "-c", str(second)]) == 0
+    assert _steps(capsys.readouterr().out) == [["syncd", "run", "-c", str(second)]]
+
+
+def test_the_remedy_of_an_alert_names_the_configuration_unless_it_is_another_hosts(
+    second: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = kept.Kept(second.parent.parent / "state" / kept.FILE)
+    (second.parent.parent / "state").mkdir()
+    with memory.changing():
+        memory.looked = 1.0
+        for rule, remedy in ((Rule.MONGODB, "syncd doctor"), (Rule.HOST, "on annex: syncd service status")):
+            memory.watched[rule.value] = Watched(Condition(rule.value, rule, "", "down", remedy, 0), 1.0, begun=True)
+    assert main(["alerts", "list", "-c", str(second)]) == 0
+    assert _steps(capsys.readouterr().out) == [
+        ["syncd", "service", "status"],
+        ["syncd", "doctor", "-c", str(second)],
+        ["syncd", "service", "status", "-c", str(second)],
+    ]
+
+
+def test_announce_says_where_to_look_with_this_configuration(second: Path) -> None:
+    second.write_text(second.read_text() + '[nsq]\nnsqd_tcp_address = "127.0.0.1:1"\n')
+    assert _syncd("run-once", "-c", str(second)).returncode == 0
+    announced = _syncd("announce", "--all", "-c", str(second))
+    assert announced.returncode == 3
+    assert _steps(announced.stdout) == [["syncd", "doctor", "-c", str(second)]]
+
+
+def test_yes_to_one_mirror_is_no_yes_to_all(second: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _syncd("run-once", "-c", str(second)).returncode == 0
+    (second.parent.parent / "My Scans" / "a.pdf").write_bytes(b"changed here")
+    assert _syncd("run-once", "-c", str(second)).returncode == 0
+    assert main(["trash", "purge", "--mirror", "My Scans", "-c", str(second)]) == 2
+    (words,) = _steps(capsys.readouterr().err)
+    assert words == ["syncd", "trash", "purge", "--yes", "--mirror", "My Scans", "-c", str(second)]
+
+
+def test_the_status_page_can_be_opened_by_what_is_said(second: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--open", "-c", str(second)]) == 2
+    make, add = [line.removeprefix("  next: ") for line in capsys.readouterr().err.splitlines()[1:]]
+    subprocess.run(make, shell=True, check=True)
+    second.write_text(second.read_text() + add.partition(": ")[2].replace("] ", "]\n").replace(" and ", "\n") + "\n")
+    assert main(["status", "--open", "-c", str(second)]) == 0
+    token = capsys.readouterr().out.strip().partition("#token=")[2]
+    assert (second.parent / "api-token").read_text() == token
+    assert len(token) == 64
 
 
 def _found(state: State, hint: str = "") -> Resolution:
