@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from syncd import config, service
 from syncd.cli.frame import describe
 from syncd.cli.output import printable
+from syncd.client.program import typed
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _install(args: argparse.Namespace) -> int:
     for remark in remarks(place, job, os.environ):
         print(f"  ! {printable(remark)}")
     found = supervisor.inspect()
-    _show(found)
+    _show(found, args.config)
     return 0 if found.running else EXIT_NOT_RUNNING
 
 
@@ -119,7 +120,7 @@ def _uninstall(args: argparse.Namespace) -> int:
 
 
 def _print(args: argparse.Namespace) -> int:
-    place = _place(args, service.Manager(args.manager) if args.manager else _manager())
+    place = _place(args, service.Manager(args.manager) if args.manager else _manager(printing=args))
     supervisor = service.supervisor(place, service.Tools(os.environ))
     print(supervisor.text(_job(place, _config_file(args, place))), end="")
     return 0
@@ -131,21 +132,35 @@ def _status(args: argparse.Namespace) -> int:
         json.dump(found.as_json(), sys.stdout, ensure_ascii=False)
         print()
     else:
-        _show(found)
+        _show(found, args.config)
     return 0 if found.running else EXIT_NOT_RUNNING
 
 
 # --- what the arguments mean
 
 
-def _manager() -> service.Manager:
+def _manager(printing: argparse.Namespace | None = None) -> service.Manager:
+    """Return what manages services here. printing: the arguments of print, which can do without."""
     manager = service.detected(ROOT)
+    if manager is None and printing is not None:
+        raise ConfigError(
+            "this machine has neither systemd nor launchd: --for says for which of them to print",
+            hint="\n".join(_print_for(printing, each) for each in service.Manager),
+        )
     if manager is None:
         raise ConfigError(
             "this machine has neither systemd nor launchd, so there is nothing to install into",
             hint="let what starts programs here (a container's entry point, cron's @reboot) start: syncd run",
         )
     return manager
+
+
+def _print_for(args: argparse.Namespace, manager: service.Manager) -> str:
+    """Return the command that prints the same for one manager."""
+    scope = [] if args.system is None else ["--system" if args.system else "--user"]
+    name = [] if args.name == service.DEFAULT_NAME else ["--name", args.name]
+    run_as = ["--run-as", args.run_as] if args.run_as else []
+    return shlex.join(["syncd", "service", "print", "--for", manager, *scope, *name, *run_as])
 
 
 def _system(args: argparse.Namespace) -> bool:
@@ -196,7 +211,7 @@ def _show_steps(steps: Sequence[Step], nothing: str) -> int:
     return 0
 
 
-def _show(found: Inspection) -> None:
+def _show(found: Inspection, file: Path | None) -> None:
     print(f"{found.name}: {found.kind or 'no service'}" + (f", {found.file}" if found.installed else ""))
     rows = [("state", found.detail + (f" (pid {found.pid})" if found.pid else ""))]
     if found.installed:
@@ -210,4 +225,4 @@ def _show(found: Inspection) -> None:
     for name, value in rows:
         print(f"  {name:<16}  {printable(value)}")
     if found.todo:
-        print(f"  next: {printable(found.todo)}")
+        print(f"  next: {printable(typed(found.todo, file))}")

@@ -65,6 +65,21 @@ def user_unit(host: FakeHost) -> Path:
     return host.home / ".config/systemd/user/syncd.service"
 
 
+# --- no manager
+
+
+def test_without_a_manager_print_says_how_to_print_for_one(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb.service, "detected", lambda root: None)
+    done = call("print", "--user", "--name", "second")
+    assert (done.code, done.out) == (2, "")
+    steps = [line.partition("next: ")[2] for line in done.err.splitlines() if "next: " in line]
+    assert [step.partition(" -c ")[0] for step in steps] == [
+        "syncd service print --for systemd --user --name second",
+        "syncd service print --for launchd --user --name second",
+    ]
+    assert "start: syncd run" in call("install").err
+
+
 # --- systemd
 
 
