@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace, remotes: Sequence[RemoteSettings]) -> int:
     """Show each host's set and ask; the command that waits there lets through exactly what it showed."""
     if args.json:
-        raise ConfigError("approve asks, which --json cannot", hint="syncd remote approve ... --yes --json")
+        raise ConfigError("approve asks, which --json cannot", hint=_agreed_to(args, "--yes", "--json"))
     from syncd.remote import answers, verbs
     from syncd.remote.connecting import SETUP_S
     from syncd.remote.fleet import ask
@@ -34,9 +35,7 @@ def run(args: argparse.Namespace, remotes: Sequence[RemoteSettings]) -> int:
         talks = {outcome.remote.name: outcome.answer for outcome in asked if outcome.answer is not None}
         agreed = {name: talk.asks and _agreed(name, talk) for name, talk in talks.items()}
         if any(talk.asks for talk in talks.values()) and not sys.stdin.isatty():
-            raise ConfigError(
-                "approve asks, and there is no terminal to answer at", hint="syncd remote approve ... --yes"
-            )
+            raise ConfigError("approve asks, and there is no terminal to answer at", hint=_agreed_to(args, "--yes"))
 
         def finish(host: Host) -> Answer:
             name = host.remote.name
@@ -47,6 +46,13 @@ def run(args: argparse.Namespace, remotes: Sequence[RemoteSettings]) -> int:
         for host in hosts:
             host.close()
     return print_table(answers.APPROVE_HEADER, "RESULT", _together(asked, answered))
+
+
+def _agreed_to(args: argparse.Namespace, *flags: str) -> str:
+    """Return the command for the same hosts and mirror that asks nothing."""
+    mirror = ["--mirror", args.mirror] if args.mirror else []
+    hosts = ["--all"] if args.all else args.hosts
+    return shlex.join(["syncd", "remote", "approve", *hosts, *mirror, *flags])
 
 
 def _agreed(name: str, talk: Conversation) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -304,7 +305,10 @@ def test_stale_results(site: Site) -> None:
     old = site("stale", "--job", job, "--json")
     assert (old.code, old.json["changed"]) == (3, 1)
     assert [each["file_path"] for each in old.json["stale"]] == [second.file_path]
-    assert "worker-glue submit B/eng/b.PDF" in site("stale", "--job", job).out
+    step = site("stale", "--job", job).out.splitlines()[-1].rpartition(": ")[2]
+    words = shlex.split(step)
+    assert words[:-2] == ["worker-glue", "submit", "B/eng/b.PDF", "--languages", "CODES"]
+    assert words[-2] == "-c"
     unknown = site("stale", "--job", "nobodys")
     assert (unknown.code, unknown.err.partition(" -c ")[0]) == (
         2,

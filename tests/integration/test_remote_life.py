@@ -129,6 +129,7 @@ def test_what_is_held_back_is_let_through_where_somebody_says_so(
     assert done.code == 2
     assert "page 0 .txt" in done.out
     assert "no terminal" in done.err
+    assert "  next: syncd remote approve far --yes -c " in done.err
 
     def approve(word: str) -> str:
         asked: list[str] = []

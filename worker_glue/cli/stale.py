@@ -7,12 +7,14 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from syncd.client.program import typed
 from worker_glue.cli.frame import describe
 from worker_glue.cli.output import human_count, printable, table
 from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from worker_glue.desk.staleness import Judged
 
@@ -52,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
         json.dump(told, sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        _print(counts(found), old)
+        _print(counts(found), old, args.config)
     return EXIT_STALE if old else 0
 
 
-def _print(counts: dict[str, int], old: Sequence[Judged]) -> None:
+def _print(counts: dict[str, int], old: Sequence[Judged], config: Path | None) -> None:
     print(", ".join(f"{human_count(count)} {state}" for state, count in counts.items()))
     if not old:
         return
@@ -64,12 +66,9 @@ def _print(counts: dict[str, int], old: Sequence[Judged]) -> None:
     print(table(["STATE", "JOB", "INDEX", "PATH"], rows[:SHOWN], right=["INDEX"]), end="")
     if len(old) > SHOWN:
         print(f"  ... and {len(old) - SHOWN} more (all of them: --json)")
-    changed = [each.row.file_path for each in old if each.freshness == "changed"]
+    changed = dict.fromkeys(each.row.file_path for each in old if each.freshness == "changed")
     if changed:
-        print(f"  next: worker-glue submit {printable(_quoted(changed[0]))} ... --languages ...   (a new job)")
+        import shlex
 
-
-def _quoted(path: str) -> str:
-    import shlex
-
-    return shlex.quote(path)
+        submit = shlex.join(["worker-glue", "submit", *list(changed)[:SHOWN], "--languages", "CODES"])
+        print(f"  next: {printable(typed(f'make a new job, in the languages of the old one: {submit}', config))}")

@@ -128,5 +128,5 @@ def _refuse_cancelled(standing: Standing) -> None:
     if standing.status == CANCELLED:
         raise ConfigError(
             f"job {standing.job_id} is cancelled: workers drop its tasks",
-            hint="make a new one: worker-glue submit FOLDER --languages ...",
+            hint="make a new one: worker-glue submit FOLDER --languages CODES",
         )

@@ -106,5 +106,5 @@ def _front(entries: Sequence[Entry], server_paths: Mapping[str, str]) -> str:
 def _cannot(why: str) -> ConfigError:
     return ConfigError(
         f"the backend keeps no list of a job's tasks, and this job's cannot be put together: {why}",
-        hint="make a job of its own of the folder: worker-glue submit FOLDER --languages ...",
+        hint="make a job of its own of the folder: worker-glue submit FOLDER --languages CODES",
     )
