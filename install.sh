@@ -30,6 +30,13 @@ uninstall=no
 purge=no
 
 say() { printf '%s\n' "$*"; }
+quoted() { # one word of a command that is to be typed
+    case "$1" in
+        "" | *[!A-Za-z0-9_./@%+=:,-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+again="sh $(quoted "$0")"
 fail() {
     printf 'error: %s\n' "$1" >&2
     [ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
@@ -67,7 +74,7 @@ while [ $# -gt 0 ]; do
         --uninstall) uninstall=yes ;;
         --purge) purge=yes ;;
         --prefix | --bin | --python)
-            [ $# -gt 1 ] || fail "$1 needs a value" "sh install.sh --help"
+            [ $# -gt 1 ] || fail "$1 needs a value" "$again --help"
             case "$1" in
                 --prefix) prefix=$2 ;;
                 --bin) bin=$2 ;;
@@ -80,11 +87,17 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$purge" = no ] || [ "$uninstall" = yes ] || fail "--purge goes with --uninstall" "sh install.sh --uninstall --purge --dry-run"
-case "$prefix" in
-    /*) ;;
-    *) fail "--prefix has to be an absolute path: $prefix" ;;
-esac
+[ "$purge" = no ] || [ "$uninstall" = yes ] || fail "--purge goes with --uninstall" "$again --uninstall --purge --dry-run"
+absolute() { # links and hints are to hold in every folder
+    case "$2" in
+        /*) ;;
+        *) fail "$1 has to be an absolute path: $2" "$1 $(quoted "$PWD/$2")" ;;
+    esac
+}
+absolute --prefix "$prefix"
+absolute --bin "$bin"
+prefix=${prefix%/}
+bin=${bin%/}
 
 state="$HOME/.local/state/syncd"
 system=$(uname)
@@ -289,23 +302,23 @@ done
 say "syncd $version is installed."
 case ":$PATH:" in
     *":$bin:"*) ;;
-    *) say "Your shell does not look into $bin yet: add to its profile  export PATH=\"$bin:\$PATH\"" ;;
+    *) say "Your shell does not look into $bin yet: add to its profile  export PATH=$(quoted "$bin"):\"\$PATH\"" ;;
 esac
 services=$(service_files)
 if [ -z "$services" ]; then
     if [ -e "$settings/config.toml" ]; then
-        say "  next: $bin/syncd doctor"
+        say "  next: $(quoted "$bin/syncd") doctor"
     else
-        say "  next: $bin/syncd init"
+        say "  next: $(quoted "$bin/syncd") init"
     fi
-    say "  then: $bin/syncd service install"
+    say "  then: $(quoted "$bin/syncd") service install"
     exit 0
 fi
 say "  next, since the service runs the version before until then:"
 printf '%s\n' "$services" | while IFS= read -r each; do
     if [ "$system" = Darwin ]; then
-        say "    launchctl kickstart -k gui/$(id -u)/local.$(name_of "$each")"
+        say "    launchctl kickstart -k gui/$(id -u)/local.$(quoted "$(name_of "$each")")"
     else
-        say "    systemctl --user restart $(name_of "$each")"
+        say "    systemctl --user restart $(quoted "$(name_of "$each")")"
     fi
 done

@@ -75,6 +75,8 @@ def test_an_old_python_alone_is_enough_for_the_plan(home: Home, tmp_path_factory
     [
         (["--nonsense"], 2, "usage:"),
         (["--prefix", "relative"], 1, "absolute"),
+        (["--bin", "my bin"], 1, f"  next: --bin '{Path.cwd()}/my bin'"),
+        (["--bin", ""], 1, "absolute"),
         (["--prefix"], 1, "needs a value"),
         (["--python", "/bin/false"], 1, "3.11"),
         (["--uninstall"], 1, "not installed"),
@@ -129,11 +131,9 @@ def test_installed_run_and_taken_away(home: Home) -> None:
     assert not state.exists() and mirrored.exists()
 
 
-@pytest.mark.parametrize(("configured", "step"), [(False, "init"), (True, "doctor")])
-def test_the_next_step_can_be_typed(
-    home: Home, tmp_path_factory: pytest.TempPathFactory, configured: bool, step: str
-) -> None:
-    """`syncd init` refuses to write over a configuration that is there, as after an upgrade."""
+@pytest.fixture
+def played_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python whose environments hold programs that do nothing: what is installed needs no network."""
     python = tmp_path_factory.mktemp("python") / "python3"
     python.write_text(
         '#!/bin/sh\n[ "$1" = -m ] || exit 0\nmkdir -p "$3/bin"\n'
@@ -142,12 +142,31 @@ def test_the_next_step_can_be_typed(
         "done\n"
     )
     python.chmod(0o755)
+    return python
+
+
+@pytest.mark.parametrize(("configured", "step"), [(False, "init"), (True, "doctor")])
+def test_the_next_step_can_be_typed(home: Home, played_python: Path, configured: bool, step: str) -> None:
+    """`syncd init` refuses to write over a configuration that is there, as after an upgrade."""
     if configured:
         (home.path / ".config" / "syncd").mkdir(parents=True)
         (home.path / ".config" / "syncd" / "config.toml").touch()
-    done = home.script("--yes", "--python", str(python))
+    done = home.script("--yes", "--python", str(played_python))
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if "next: " in line] == [f"  next: {home.bin}/syncd {step}"]
+
+
+def test_in_a_home_with_a_space_what_is_said_can_be_typed(tmp_path: Path, played_python: Path) -> None:
+    home = Home(tmp_path / "Tod's $HOME")
+    home.path.mkdir()
+    done = home.script("--yes", "--python", str(played_python))
+    assert done.returncode == 0, done.stderr
+    profile = done.stdout.partition("add to its profile  ")[2].splitlines()[0]
+    steps = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith(("  next: ", "  then: "))]
+    for typed in (*steps, f"{profile}; command -v syncd"):
+        ran = subprocess.run(["/bin/sh", "-c", typed], capture_output=True, text=True, check=False, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{home.bin}/syncd\n"
 
 
 def test_a_program_of_somebody_else_is_left_alone(home: Home) -> None:
