@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "path): what is held, what the server listed, why it is not here, names that are near, and what happens next.",
         [
             "syncd why Bhushanji/hin-typed/x.JPG",
-            "syncd why '\\\\\\\\172.12.0.132\\\\gvpocr-bhushanji\\\\eng-typed\\\\x.pdf'",
+            r"syncd why '\\172.12.0.132\gvpocr-bhushanji\eng-typed\x.pdf'",
         ],
         [0, 15],
     )

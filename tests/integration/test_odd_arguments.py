@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
+from syncd import config
+from syncd.app.site import Site
 from syncd.cli.main import main as syncd_main
 from tests.support.cli import Syncd
 from worker_glue.cli.main import main as worker_main
@@ -125,3 +128,18 @@ def test_a_configuration_named_whole_does_without_the_current_folder(
     (tmp_path / "gone").rmdir()
     assert syncd_main(["-c", str(syncd.config), "status"]) == 0
     assert syncd_main(["-c", "new.toml", "init"]) == 2
+
+
+def test_the_backslash_example_of_why_s_help_is_a_path_of_its_mirror(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert syncd_main(["why", "--help"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "gvpocr-bhushanji" in line)
+    file = tmp_path / "c.toml"
+    file.write_text(
+        f'[host]\nstate_dir = "{tmp_path}/state"\n[[mirror]]\nname = "Bhushanji"\ntarget = "{tmp_path}/target"\n'
+        'source = "smb://gvpocr@172.12.0.132:13445/gvpocr-bhushanji"\npassword_env = "NONE"\n'
+    )
+    spelled = shlex.split(line)[-1]
+    site = Site(config.load(file, {"HOME": str(tmp_path)}, check_secrets=False))
+    assert site.spelled(spelled)[0] == ("Bhushanji", "eng-typed/x.pdf")
