@@ -146,13 +146,14 @@ class Session:
         try:
             fingerprint = self._source.read(path)
         except EntryGone:
-            self._demand.settle(path, self._not_there(path, self._trail.follow(path, absent_since=asked_at)))
+            self._demand.settle(path, self._not_there(path, self._trail.follow(path, asked_at, None)))
         except SyncdError as error:
             if error.scope is not Scope.FILE:
                 raise
             self._unopened(path, error, asked_at)
         else:
-            ending = self._trail.follow(path) if self._ports.catalogue.record(path) is None else None
+            known = self._ports.catalogue.record(path) is not None
+            ending = None if known else self._trail.follow(path, asked_at, fingerprint)
             if ending is None:
                 self._want(path, fingerprint, urgency)
             else:  # it can be opened so, but that is not how the server spells it
@@ -161,7 +162,7 @@ class Session:
     def _unopened(self, path: RelPath, error: SyncdError, asked_at: float) -> None:
         """Answer for a path that the server does not open: what no complete listing shows (a name with "?" in it, of
         which SMB servers do not even say that it is not there) is missing, or known by another name only."""
-        ending = self._trail.follow(path, absent_since=asked_at) if error.reason is Reason.UNREADABLE else None
+        ending = self._trail.follow(path, asked_at, None) if error.reason is Reason.UNREADABLE else None
         if ending is not None and ending.certain:
             self._demand.settle(path, self._not_there(path, ending))
         else:

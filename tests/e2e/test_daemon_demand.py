@@ -127,6 +127,31 @@ def test_answers_that_waiting_does_not_change(world: World) -> None:
         daemon.until(lambda: ensure("M/set 0/again.jpg").state is State.READY, "the source is back")
 
 
+def test_many_tasks_of_a_collection_that_is_not_mirrored_cost_a_few_looks_at_the_root(world: World) -> None:
+    wishes = 100
+    with world.host.daemon() as daemon:
+        daemon.until_ok()
+        assert daemon.api.pause()["paused"] == ["M"]
+        for n in range(2_000):
+            put(world.share.root, f"{n:04} .tif", b"")
+        for n in range(wishes):
+            put(world.share.root, f"lower/{n}.jpg", b"x")
+
+        def passed(paths: list[str]) -> int:
+            before = world.proxy.passed(Direction.TO_CLIENT)
+            with ThreadPoolExecutor(wishes) as pool:
+                found = list(pool.map(lambda path: daemon.api.ensure(path, 60), paths))
+            assert {each.state for each in found} <= {State.NO_MIRROR, State.MISSING}
+            return world.proxy.passed(Direction.TO_CLIENT) - before
+
+        one = passed(["nobody/x.jpg"])
+        for spelled in ("nobody/{}.jpg", "nobody {}/x.jpg", "LOWER/{}.jpg"):  # SMB opens the last
+            many = passed([spelled.format(n) for n in range(wishes)])
+            assert many < wishes // 3 * one, f"{spelled}: {many / one:.1f} listings"
+        put(world.share.root, "nobody/x.jpg", b"now")
+        assert daemon.api.ensure("nobody/x.jpg", 60).state is State.READY
+
+
 def test_a_new_folder_is_found_also_by_a_path_that_names_no_mirror(world: World, tmp_path: Path) -> None:
     """What a listing has never shown is no collection of somebody else's before it was looked for."""
     other = tmp_path / "other"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from syncd.app.wiring import rules_of
-from syncd.core.errors import EntryUnreadable, SourceAuthFailed
-from syncd.core.model import Fingerprint, RelPath, Wanted
+from syncd.core.errors import EntryUnreadable, SourceAuthFailed, SourceUnavailable
+from syncd.core.model import ROOT, Fingerprint, Listing, RelPath, Wanted
 from syncd.core.reasons import Reason
 from syncd.core.resolution import Resolution, State
 from syncd.daemon.keeping import Keeping
@@ -125,6 +125,71 @@ def test_many_missing_files_asked_for_at_once_share_a_listing_and_the_next_quest
     assert sum(source.calls["list"] for source in bench.sources) < 20
     bench.sources[-1].put("new/7.jpg", b"came")
     assert bench.ask("new/7.jpg").state is State.READY
+
+
+class SlowListings:
+    """Has every listing wait, once its content is fixed: begun() waits for the first, go() lets all end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[RelPath] = []
+        self.error: SourceUnavailable | None = None
+        self._begun, self._go = threading.Event(), threading.Event()
+        self.go = self._go.set
+        scan = MemorySource.scan
+
+        def slow(source: MemorySource, pending: list[RelPath]) -> Iterator[Listing]:
+            self.asked += pending
+            listings = list(scan(source, pending))
+            self._begun.set()
+            self._go.wait(ANSWER_S)
+            if self.error is not None:
+                raise self.error
+            yield from listings
+
+        monkeypatch.setattr(MemorySource, "scan", slow)
+
+    def begun(self) -> None:
+        assert self._begun.wait(ANSWER_S)
+
+
+def test_who_asks_while_a_listing_is_made_gets_the_next_one_together(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = SlowListings(monkeypatch)
+    first = bench.demand.ensure(RelPath("new/first.jpg"))
+    listings.begun()
+    others = [bench.demand.ensure(RelPath(f"new {number}/x.jpg")) for number in range(300)]
+    bench.sources[-1].put("came/x.jpg", b"came")
+    came = bench.demand.ensure(RelPath("came/x.jpg"))
+    listings.go()
+    assert {future.result(ANSWER_S).state for future in [first, *others]} == {State.MISSING}
+    assert came.result(ANSWER_S).state is State.READY, "made after the first listing began"
+    assert listings.asked == [ROOT, ROOT, "came"]
+
+
+def test_a_listing_that_fails_is_an_answer_for_all_who_wait_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = SlowListings(monkeypatch)
+    listings.error = SourceUnavailable("gone meanwhile")
+    wishes = [bench.demand.ensure(RelPath("new/first.jpg"))]
+    listings.begun()
+    wishes += [bench.demand.ensure(RelPath(f"new/{number}.jpg")) for number in range(100)]
+    listings.go()
+    assert {wish.result(ANSWER_S).state for wish in wishes} == {State.UNAVAILABLE}
+    assert listings.asked == [ROOT]
+    listings.error = None
+    assert bench.ask("new/first.jpg").state is State.MISSING
+
+
+def test_closing_answers_all_who_wait_for_a_listing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = SlowListings(monkeypatch)
+    wishes = [bench.demand.ensure(RelPath("new/first.jpg"))]
+    listings.begun()
+    wishes += [bench.demand.ensure(RelPath(f"new/{number}.jpg")) for number in range(100)]
+    bench.demand.close(wait_s=0.1)
+    assert {(wish.result(0).state, wish.result(0).reason) for wish in wishes} == {(State.UNAVAILABLE, Reason.STOPPED)}
+    listings.go()
 
 
 def test_a_missing_file_s_names_elsewhere_are_told_to_who_waits(bench: Bench) -> None:
