@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import human_count, printable
 from syncd.client.program import typed
 from syncd.core.errors import ConfigError
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--path", metavar="PATH", action="append", default=[], help="this file or folder, in any spelling (repeatable)"
     )
     parser.add_argument("--all", action="store_true", help="all that is held")
-    parser.add_argument("--mirror", metavar="NAME", default="", help="of this mirror only")
+    parser.add_argument("--mirror", metavar="NAME", action=Given, default="", help="of this mirror only")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli import ask
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import counted, printable
 from syncd.client.program import typed
 from syncd.core.errors import ConfigError, PlanRefused
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ["syncd approve", "syncd approve --mirror newsletters --yes"],
         [0, 11, 15],
     )
-    parser.add_argument("--mirror", metavar="NAME", default="", help="this mirror only")
+    parser.add_argument("--mirror", metavar="NAME", action=Given, default="", help="this mirror only")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 

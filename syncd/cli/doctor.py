@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncd import config
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import printable, width
 from syncd.client.program import typed
 from syncd.core.errors import ConfigError
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ["syncd doctor", "syncd doctor --mirror Bhushanji", "syncd doctor --json", "syncd doctor --bundle report.zip"],
         [0, 3],
     )
-    parser.add_argument("--mirror", metavar="NAME", default="", help="this mirror only")
+    parser.add_argument("--mirror", metavar="NAME", action=Given, default="", help="this mirror only")
     parser.add_argument("--json", action="store_true", help="print one JSON object: {checks: [...], state}")
     parser.add_argument(
         "--bundle",

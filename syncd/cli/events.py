@@ -140,7 +140,9 @@ def _from_nsq(args: argparse.Namespace, settings: Settings) -> Iterator[dict[str
 
     nsq = settings.nsq
     if not nsq.nsqd and not nsq.lookupd:
-        raise ConfigError("no nsqd is configured", hint='[nsq] nsqd_tcp_address = "127.0.0.1:4150"')
+        raise ConfigError(
+            "no nsqd is configured", hint=f'add to {settings.path}: [nsq] nsqd_tcp_address = "127.0.0.1:4150"'
+        )
     watch = worker_glue.watch(
         args.nsq,
         topic=nsq.topic,

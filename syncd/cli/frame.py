@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from syncd.client import program
 
@@ -21,6 +22,22 @@ EXITS = {
     130: "interrupted",
     143: "terminated",
 }
+
+
+class Given(argparse.Action):
+    """An option's value, which is not empty: a variable that a script did not set is no wish for everything."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 (argparse gives it)
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002 (argparse gives it)
+    ) -> None:
+        """Keep the value. Raises argparse.ArgumentError for an empty one."""
+        if not values:
+            raise argparse.ArgumentError(self, "is empty; leave it out where all is meant")
+        setattr(namespace, self.dest, values)
 
 
 def describe(parser: argparse.ArgumentParser, about: str, examples: Sequence[str], exits: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ import sys
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ],
         [0, 15],
     )
-    parser.add_argument("--mirror", metavar="NAME", default="", help="this mirror (needed when there are several)")
+    parser.add_argument(
+        "--mirror", metavar="NAME", action=Given, default="", help="this mirror (needed when there are several)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 

@@ -7,7 +7,7 @@ import shlex
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import printable
 from syncd.client.program import typed
 from syncd.config.values import duration
@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         [0, 11, 15],
     )
     parser.add_argument("mirror", metavar="MIRROR", nargs="*", help="these mirrors only")
-    parser.add_argument("--for", dest="for_", metavar="TIME", default="", help='how long, like "2h"; without: for good')
+    parser.add_argument(
+        "--for", dest="for_", metavar="TIME", action=Given, default="", help='how long, like "2h"; without: for good'
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import printable, table
 from syncd.core.errors import ConfigError
 
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what is logged from now on")
     parser.add_argument("-n", "--lines", metavar="N", type=_lines, help="logs: so many of the last lines")
-    parser.add_argument("--mirror", metavar="NAME", default="", help="approve: this mirror only")
+    parser.add_argument("--mirror", metavar="NAME", action=Given, default="", help="approve: this mirror only")
     parser.add_argument("--yes", action="store_true", help="approve: do not ask")
     parser.add_argument("--wheel", metavar="FILE", type=Path, help="update: a wheel of syncd")
     parser.add_argument("--image", metavar="TAG", help="update: the image, as the compose project's .env is to name it")

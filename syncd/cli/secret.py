@@ -30,9 +30,10 @@ def run(args: argparse.Namespace) -> int:
     """Ask for the new password and put it in its place."""
     settings = config.load(args.config, os.environ, check_secrets=False)
     mirror = _mirror(settings, args.name)
-    if mirror.password is None or mirror.password.path is None:
-        where = f"in ${mirror.password.variable}" if mirror.password else "nowhere: it needs none"
-        raise ConfigError(f"the password of {mirror.name} is kept {where}, not in a file", hint="")
+    if mirror.password is None:
+        raise ConfigError(f"{mirror.name} has no password: nothing in {settings.path} names one")
+    if mirror.password.path is None:
+        raise ConfigError(f"the password of {mirror.name} is kept in ${mirror.password.variable}, not in a file")
     value = ask.secret(f"Password of {mirror.source.user or mirror.name} at {mirror.source.server}")
     if not value:
         raise ConfigError("an empty password was given; the old one stays")

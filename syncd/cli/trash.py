@@ -10,7 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from syncd.cli import ask
-from syncd.cli.frame import describe
+from syncd.cli.frame import Given, describe
 from syncd.cli.output import counted, human_bytes, printable, table
 from syncd.core.errors import ConfigError
 
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["list", "restore", "purge"])
     parser.add_argument("path", nargs="?", default="", help="restore: the file, as `trash list` prints it")
     parser.add_argument("--to", metavar="DIR", default="", help="restore: the folder to copy it into")
-    parser.add_argument("--mirror", metavar="NAME", default="", help="this mirror only")
+    parser.add_argument("--mirror", metavar="NAME", action=Given, default="", help="this mirror only")
     parser.add_argument("--yes", action="store_true", help="purge: do not ask")
     parser.add_argument("--json", action="store_true", help="list: print one JSON object a line")
 

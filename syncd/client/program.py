@@ -127,9 +127,11 @@ class Program:
     def _command(self, argv: list[str]) -> int:
         config, name, rest = self._split(argv)
         if name in ("help", "--help", "-h"):
-            if not rest or rest[0] not in self.verbs:
+            if not rest or rest[0].startswith("-"):
                 print(self._help(), end="")
                 return 0
+            if rest[0] not in self.verbs:
+                raise self._unknown(rest[0])
             name, rest = rest[0], ["--help"]
         if name == "--version":
             print(f"{self.name} {__version__}")

@@ -121,7 +121,7 @@ def runs_as(manager: Manager, wanted: str, env: Mapping[str, str]) -> Account:
     """
     name = wanted or (SERVICE_USER if manager is Manager.SYSTEMD else env.get("SUDO_USER", ""))
     if not name:
-        raise ConfigError("whom shall the daemon run as?", hint="syncd service install --system --run-as USER")
+        raise ConfigError("whom shall the daemon run as?", hint="name a user of this machine: --run-as USER")
     found = named(name)
     if found is not None:
         return found

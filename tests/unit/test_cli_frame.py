@@ -124,6 +124,42 @@ def test_unknown_command_suggests_the_nearest() -> None:
     assert done.stderr == 'error: there is no command "statsu"; did you mean "status"?\n  next: syncd --help\n'
 
 
+def test_help_of_an_unknown_command_is_no_help_of_all() -> None:
+    done = syncd("help", "statsu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'error: there is no command "statsu"; did you mean "status"?\n  next: syncd --help\n'
+    assert syncd("help", "--help").stdout == syncd("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["approve", "--yes", "--mirror", ""],
+        ["trash", "purge", "--yes", "--mirror="],
+        ["remote", "approve", "--all", "--yes", "--mirror", ""],
+        ["announce", "--all", "--mirror", ""],
+        ["manifest", "--mirror", ""],
+        ["doctor", "--mirror", ""],
+        ["pause", "--for", ""],
+    ],
+)
+def test_an_empty_value_is_no_wish_for_everything(
+    words: list[str], config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["-c", str(config_file), *words]) == 2
+    assert f"argument {words[-1].removesuffix('=') or words[-2]}: is empty" in capsys.readouterr().err
+
+
+def test_what_is_no_percentage_is_said(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["-c", str(config_file), "verify", "--sample", "half"]) == 2
+    assert "half is no percentage from 1% to 100%" in capsys.readouterr().err
+
+
+def test_a_mirror_without_a_password_has_none_to_replace(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["-c", str(config_file), "secret", "B"]) == 2
+    assert "error: B has no password" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_each_verb_s_help_has_an_example_and_its_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(VERBS[name].module, reason="this verb is not written yet", exc_type=ImportError)
