@@ -205,12 +205,11 @@ def _print_summary(report: Report, config: Path | None) -> None:
         if number:
             print(f"  {human_count(number)} {'file' if number == 1 else 'files'} {text}")
     for word, problems in (("failed", report.failures), ("refused", report.refusals)):
-        _print_problems(
-            word, [(p.path, p.reason.value, p.detail, typed(p.as_json()["hint"], config)) for p in problems]
-        )
+        said = [(p.path, p.reason.value, p.detail, typed(p.as_json()["hint"], config)) for p in problems]
+        _print_problems(word, said, typed(f"syncd runs {report.run_id}", config))
 
 
-def _print_problems(word: str, problems: list[tuple[str, str, str, str]]) -> None:
+def _print_problems(word: str, problems: list[tuple[str, str, str, str]], all_of_them: str) -> None:
     last_hint = ""
     for path, reason, detail, hint in problems[:SHOWN]:
         print(f"  {word}: {printable(path)}  ({reason}{': ' + printable(detail) if detail else ''})")
@@ -218,7 +217,7 @@ def _print_problems(word: str, problems: list[tuple[str, str, str, str]]) -> Non
             print(f"    next: {printable(hint)}")
         last_hint = hint
     if len(problems) > SHOWN:
-        print(f"  ... and {human_count(len(problems) - SHOWN)} more {word}: syncd run-once --json")
+        print(f"  ... and {human_count(len(problems) - SHOWN)} more {word}: {printable(all_of_them)}")
 
 
 def _print_plan(report: Report) -> None:

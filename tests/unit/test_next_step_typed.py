@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -21,6 +22,7 @@ from syncd.core.reasons import Reason
 from syncd.core.resolution import Candidate, Resolution, State
 from tests.support.cli import COMMAND
 from worker_glue.cli.check import _print
+from worker_glue.cli.main import main as worker_main
 from worker_glue.desk.checking import Checked
 from worker_glue.desk.gathering import Chosen, Gathered, Trouble, refuse_troubles
 
@@ -156,6 +158,30 @@ def test_the_status_page_can_be_opened_by_what_is_said(second: Path, capsys: pyt
     token = capsys.readouterr().out.strip().partition("#token=")[2]
     assert (second.parent / "api-token").read_text() == token
     assert len(token) == 64
+
+
+def test_the_workers_doctor_names_the_configuration_too(second: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert worker_main(["doctor", "-c", str(second)]) == 3
+    steps = _steps("\n".join(line for line in capsys.readouterr().out.splitlines() if "next:" in line))
+    assert ["syncd", "run", "-c", str(second)] in steps
+    assert ["syncd", "service", "install", "-c", str(second)] in steps
+
+
+def test_all_of_many_failures_are_shown_by_the_command_that_is_said(
+    second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "B" / "sub"
+    target.parent.mkdir()
+    target.symlink_to(tmp_path)
+    (tmp_path / "source" / "sub").mkdir()
+    for number in range(25):
+        (tmp_path / "source" / "sub" / f"{number}.pdf").write_bytes(b"b")
+    done = _syncd("run-once", "--mirror", "B", "-c", str(second))
+    assert done.returncode == 3
+    (words,) = [words for words in _steps(done.stdout) if words[:2] == ["syncd", "runs"]]
+    assert main(words[1:]) == 0
+    failed = {each["path"] for each in json.loads(capsys.readouterr().out)["report"]["failures"]}
+    assert {f"sub/{number}.pdf" for number in range(25)} <= failed
 
 
 def _found(state: State, hint: str = "") -> Resolution:

@@ -8,12 +8,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from syncd.client.program import typed
 from syncd.config.secrets import redact
 from worker_glue.cli.frame import describe
 from worker_glue.cli.output import counted, printable, width
 from worker_glue.cli.settings import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker_glue.doctor.checks import Group
 
 EXIT_FAILED = 3
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     for group in examine(settings, os.environ):
         groups.append(group)
         if not args.json:
-            print(redact(_shown(group)), end="", flush=True)
+            print(redact(_shown(group, args.config)), end="", flush=True)
     state = worst(groups)
     if args.json:
         checks = [check for group in groups for check in group.as_json()]
@@ -61,14 +64,14 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if state.value == "fail" else 0
 
 
-def _shown(group: Group) -> str:
+def _shown(group: Group, config: Path | None) -> str:
     """Return a group's lines: its title, then one line a check, with the next step below one that has one."""
     columns = max((width(check.name) for check in group.checks), default=0)
     lines = [group.title]
     for check in group.checks:
         status = check.status.value if check.status.value == "ok" else check.status.value.upper()
         lines.append(f"  {status:<4}  {check.name:<{columns}}  {check.seen}")
-        lines += [f"        {'next:':<{columns}}  {todo}" for todo in check.todo.splitlines()]
+        lines += [f"        {'next:':<{columns}}  {typed(todo, config)}" for todo in check.todo.splitlines()]
     return "".join(printable(" ".join(line.splitlines())) + "\n" for line in lines)
 
 

@@ -78,7 +78,7 @@ def _status(
         absent = isinstance(address, SocketAddress) and not address.path.exists()
         if absent and not named:
             seen = f"no daemon runs here ({address}): files are found by the catalogue or the manifest, not fetched"
-            return [warn("daemon", seen, "syncd run, or syncd service install")], []
+            return [warn("daemon", seen, "syncd run\nto have it start by itself: syncd service install")], []
         hint = error.hint or f"see whether syncd runs on the host, and {VARIABLE} and SYNCD_API_TOKEN_FILE"
         return [fail("daemon", f"{address}: {error.message}", hint)], []
     mirrors: list[Mapping[str, Any]] = [each for each in status.get("mirrors", ()) if isinstance(each, dict)]
