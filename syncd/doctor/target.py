@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 
 from syncd.client.file_systems import is_layer
 from syncd.config import MirrorSettings
@@ -88,7 +89,9 @@ class Target:
             return fail("target", f"{self._path} lies on a read-only file system", "mount it writable")
         for folder in (self._path, self._path / STATE_FOLDER):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                return fail("target", f"{folder} may not be written by this user", f"chown -R $(id -u) {self._path}")
+                return fail(
+                    "target", f"{folder} may not be written by this user", f"chown -R $(id -u) {quote(str(self._path))}"
+                )
         if not (self._path / STATE_FOLDER / OWNER).exists():
             return ok("target", f"{self._path} is there; the first run makes it a mirror")
         return ok("target", f"{self._path} is there, and is this mirror's")
@@ -104,7 +107,7 @@ class Target:
             return warn("file system", seen, "mount a volume or a folder of the host there")
         if owner is not None and owner.file_system not in ("", kind):
             seen = f"{kind} (local); it was {owner.file_system} when the mirror was made: is it the right disk?"
-            return warn("file system", seen, f"look at what is mounted: df {self._path}")
+            return warn("file system", seen, f"look at what is mounted: df {quote(str(self._path))}")
         return ok("file system", f"{kind} (local)")
 
     def _names(self, owner: Owner) -> list[Check]:

@@ -180,7 +180,8 @@ def _readable(place: Place, file: Path) -> Iterator[str]:
     found = file.stat()
     if not (found.st_mode & 0o004 or place.account.uid in (0, found.st_uid)):
         mode = stat.S_IMODE(found.st_mode)
-        yield f"{place.account.name}, who runs the service, may not read it (mode {mode:04o}); run: chmod a+r {file}"
+        chmod = f"chmod a+r {shlex.quote(str(file))}"
+        yield f"{place.account.name}, who runs the service, may not read it (mode {mode:04o}); run: {chmod}"
 
 
 def _writable(place: Place, settings: Settings) -> Iterator[Path]:

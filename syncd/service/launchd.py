@@ -69,9 +69,9 @@ class Launchd:
 
     def _todo(self, session: Session, answer: Answer, *, installed: bool, running: bool) -> str:
         if not installed:
-            return f"syncd service install {'--system' if self._place.system else '--user'}"
+            return self._place.install_command
         if not answer.ok:
-            return f"{self._sudo}launchctl bootstrap {self._domain(session)} {self._place.file}"
+            return f"{self._sudo}launchctl bootstrap {self._domain(session)} {shlex.quote(str(self._place.file))}"
         return "" if running else f"{self._sudo}launchctl kickstart {self._target(session)}"
 
     def _logout(self, session: Session) -> str:

@@ -66,6 +66,12 @@ class Place:
         return library / f"{self.unit}.plist"
 
     @property
+    def install_command(self) -> str:
+        """What installs the service, as a person types it."""
+        name = "" if self.name == DEFAULT_NAME else f" --name {self.name}"
+        return f"syncd service install {'--system' if self.system else '--user'}{name}"
+
+    @property
     def state(self) -> Path:
         """The state directory that systemd makes for a system service."""
         return Path("/var/lib") / self.name

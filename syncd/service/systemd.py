@@ -88,7 +88,7 @@ class Systemd:
 
     def _todo(self, answer: Answer, shown: Mapping[str, str], *, installed: bool, lingers: bool) -> str:
         if not installed:
-            return f"syncd service install {'--system' if self._place.system else '--user'}"
+            return self._place.install_command
         if not answer.ok:
             return f"{answer.command}" if lingers else self._linger_command
         if shown.get("ActiveState") in ("failed", "activating"):

@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 
 from syncd.core.errors import (
     EntryChanged,
@@ -109,14 +110,15 @@ class LocalSource:
             return os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise SourceVanished(
-                f"the source folder {self._root} is not there", hint=f"is it mounted? ls -ld {self._root}"
+                f"the source folder {self._root} is not there", hint=f"is it mounted? ls -ld {quote(str(self._root))}"
             ) from error
         except NotADirectoryError as error:
             raise SourceUnavailable(f"the source {self._root} is not a folder") from error
         except PermissionError as error:
+            look = f"ls -ld {quote(str(self._root))}"
             raise SourceUnavailable(
                 f"the source folder {self._root} may not be read by this user",
-                hint=f"let this user read it (ls -ld {self._root}); on macOS also allow access to the volume",
+                hint=f"let this user read it ({look}); on macOS also allow access to the volume",
             ) from error
         except OSError as error:
             raise SourceUnavailable(f"the source folder {self._root} cannot be opened: {error.strerror}") from error

@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from syncd.core.errors import TargetForeign, TargetMissing, TargetUnsafe, TargetUnusable
 from syncd.core.named import NamedTuple
@@ -162,7 +163,7 @@ def refuse_unwritable(where: Path, folder: int) -> None:
     if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
         raise TargetUnusable(f"{where} lies on a read-only file system", hint="mount it writable, or choose another")
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=os.access in os.supports_effective_ids):
-        raise TargetUnusable(f"{where} may not be written by this user", hint=f"chown -R $(id -u) {where}")
+        raise TargetUnusable(f"{where} may not be written by this user", hint=f"chown -R $(id -u) {quote(str(where))}")
 
 
 def with_traits(root: int, state: int, staging: int, owner: Owner) -> Owner:

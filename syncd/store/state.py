@@ -17,6 +17,7 @@ import secrets
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from syncd.client.file_systems import file_system_type, is_network
@@ -220,9 +221,8 @@ class _config_errors:  # noqa: N801  (used as a context manager, like contextlib
         hint = "set host.state_dir to a directory on a local disk that this user may write"
         if error.errno in (errno.EACCES, errno.EPERM):
             uid = os.geteuid()
-            hint += (
-                f"; or let uid {uid} write there: chown -R {uid} {self._path} (a volume: where it is mounted as root)"
-            )
+            chown = f"chown -R {uid} {quote(str(self._path))}"
+            hint += f"; or let uid {uid} write there: {chown} (a volume: where it is mounted as root)"
         return ConfigError(f"the state directory cannot be used: {self._path}: {error.strerror or error}", hint=hint)
 
 

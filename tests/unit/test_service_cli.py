@@ -210,7 +210,9 @@ def test_status_looks_for_one_s_own_first_then_for_the_machine_s(host: FakeHost,
     done = call("status", config=False)
     assert done.code == 3
     assert "systemd user service" in done.out
-    assert "next: syncd service install --user" in done.out
+    assert "next: syncd service install --user\n" in done.out
+    assert "next: syncd service install --user --name second\n" in call("status", "--name", "second", config=False).out
+    assert f"next: syncd service install --user -c {host.config}\n" in call("status").out
     (host.root / "etc/systemd/system/syncd.service").write_text("[Service]\n")
     unit = "system/syncd.service"
     host.tell(loaded=[unit], enabled=[unit], running={unit: 7})
