@@ -68,7 +68,7 @@ def _log_to(path: Path) -> None:
     from syncd.log import log_to
 
     try:
-        log_to(path.expanduser())
+        log_to(config.expanded(path))
     except OSError as error:
         raise ConfigError(
             f"the log file {path} cannot be written: {error.strerror}", hint="name another file"

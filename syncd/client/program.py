@@ -153,14 +153,11 @@ class Program:
 
     def _file(self, named: str) -> Path:
         """Return the absolute path of the file that -c named."""
-        from pathlib import Path
+        from syncd.config import expanded
 
         if not named:
             raise self._usage("-c needs the path of a configuration file, and got an empty one")
-        try:
-            return Path(named).expanduser().absolute()
-        except RuntimeError:
-            raise self._usage(f"-c {named}: there is no such user here") from None
+        return expanded(named).absolute()
 
     def _split(self, argv: list[str]) -> tuple[str | None, str | None, list[str]]:
         """Return (-c FILE given before the verb, verb, what follows it)."""

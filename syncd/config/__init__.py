@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncd.config.cron import Cron
-from syncd.config.load import default_path, load
+from syncd.config.load import default_path, expanded, load
 from syncd.config.secrets import Secret, redact
 from syncd.config.settings import (
     AlertSettings,
@@ -36,6 +36,7 @@ __all__ = [
     "SourceUrl",
     "WorkerSettings",
     "default_path",
+    "expanded",
     "load",
     "redact",
 ]

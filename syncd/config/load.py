@@ -32,11 +32,21 @@ _TOP = ("host", "mirror", "nsq", "mongo", "api", "worker", "alerts", "hosts")
 Table = dict[str, Any]
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ and ~USER in their place. Raises ConfigError where that folder is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{path} starts in a home folder that is not known here", hint="name it by its whole path"
+        ) from None
+
+
 def default_path(env: Mapping[str, str]) -> Path:
     """Return where the configuration is when nobody says: $SYNCD_CONFIG, else the platform's folder."""
     named = env.get("SYNCD_CONFIG")
     if named:
-        return Path(named).expanduser().absolute()
+        return expanded(named).absolute()
     home = Path(env.get("HOME") or Path.home())
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "syncd" / "config.toml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_why_takes_a_path_that_names_its_mirror_for_no_other_path(
     ("named", "said"),
     [
         ("c.toml", "the current folder is no longer there"),
-        ("~nobody-of-this-name/c.toml", "there is no such user here"),
+        ("~nobody-of-this-name/c.toml", "starts in a home folder that is not known here"),
         ("", "-c needs the path of a configuration file"),
     ],
 )
@@ -118,6 +119,24 @@ def test_a_configuration_that_cannot_be_found_is_no_bug(
     assert said in err
     assert "  next: " in err
     assert "bug" not in err
+
+
+@pytest.mark.parametrize("main", [syncd_main, worker_main])
+@pytest.mark.parametrize(
+    ("words", "named"), [(["run", "--log-file", "~nobody-of-this-name/x"], ""), (["run"], "~nobody-of-this-name/x")]
+)
+def test_a_home_folder_that_is_not_known_is_no_bug(
+    main: Callable[[list[str]], int],
+    words: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SYNCD_CONFIG", named)
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # stderr is pytest's
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "error: ~nobody-of-this-name/x starts in a home folder that is not known here\n  next: " in err
 
 
 def test_a_configuration_named_whole_does_without_the_current_folder(

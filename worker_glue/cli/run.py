@@ -269,10 +269,11 @@ class _Signals:
 
 
 def _log_to(path: Path) -> None:
+    from syncd.config import expanded
     from syncd.log import log_to
 
     try:
-        log_to(path.expanduser())
+        log_to(expanded(path))
     except OSError as error:
         problem = f"the log file {path} cannot be written: {error.strerror}"
         raise ConfigError(problem, hint="name another file") from error
