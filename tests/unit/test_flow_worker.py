@@ -9,7 +9,7 @@ import time
 import pytest
 
 from syncd.core.resolution import State
-from tests.support.flow_desk import Desk, FakeDelivery, FakeHold, until
+from tests.support.flow_desk import PATIENCE_S, Desk, FakeDelivery, FakeHold, until
 from worker_glue.errors import OcrFailed, OcrRefused, OcrStopped
 from worker_glue.model import Kind, OcrRequest
 
@@ -437,6 +437,36 @@ def test_what_waits_longer_than_nsqd_lets_it_is_passed_on_before() -> None:
         message = desk.deliver(FakeDelivery(body, hold_max_s=0.4))
         assert message.wait() == ("finish", 0)
         assert "waiting_since" in desk.passed()[0][0]
+
+
+def test_missing_is_an_error_where_nsqd_lets_no_message_be_held_between_two_looks() -> None:
+    with Desk(missing_grace_s=15.0) as desk:  # by the clock of the looks, which are 20 s apart
+        desk.job("job", 1)
+        desk.files.states["B/x.jpg"] = State.MISSING
+        body = json.dumps({"job_id": "job", "file_path": "B/x.jpg", "file_index": 0}).encode()
+        assert desk.deliver(FakeDelivery(body, hold_max_s=0.4)).wait() == ("finish", 0)
+        ((copy, _),) = desk.passed()
+        assert "waiting_since" in copy and not desk.entries("job", Kind.ERROR)
+        assert desk.deliver(FakeDelivery(json.dumps(copy).encode(), hold_max_s=0.4)).wait() == ("finish", 0)
+        (entry,) = desk.entries("job", Kind.ERROR)
+        assert entry["reason"] == "missing" and len(desk.passed()) == 1
+
+
+def test_a_look_that_was_noted_counts_for_nothing_once_the_file_was_on_its_way_again() -> None:
+    with Desk(missing_grace_s=15.0) as desk:
+        desk.job("job", 1)
+        desk.files.states["B/x.jpg"] = [State.UNAVAILABLE, State.FETCHING]
+        noted = {"job_id": "job", "file_path": "B/x.jpg", "file_index": 0, "missing_at": "2025-01-01T00:00:00+00:00"}
+        assert desk.deliver(FakeDelivery(json.dumps(noted).encode(), hold_max_s=0.4)).wait() == ("finish", 0)
+        assert desk.passed()[0][0]["missing_at"] is None
+
+
+def test_a_paused_task_is_passed_on_before_nsqd_takes_it_back_however_seldom_its_job_is_looked_at() -> None:
+    with Desk(status_every_s=10 * PATIENCE_S) as desk:
+        desk.job("job", 1, status="paused")
+        body = json.dumps({"job_id": "job", "file_path": "B/x.jpg", "file_index": 0}).encode()
+        assert desk.deliver(FakeDelivery(body, hold_max_s=0.4)).wait() == ("finish", 0)
+        assert [copy for copy, _ in desk.passed()] == [json.loads(body)]
 
 
 def test_stopping_gives_back_what_waits_and_lets_what_is_read_come_to_its_end() -> None:

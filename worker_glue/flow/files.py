@@ -95,9 +95,10 @@ class FileWait:
         since = rules.waiting_since(hand.task.body)
         came_late = since is not None and time.time() - since > self._limits.wait_for_source_s
         since = since or time.time()
-        looks = rules.Looks(self._limits.missing_grace_s)
+        looks = rules.Looks(self._limits.missing_grace_s, rules.missing_at(hand.task.body))
         while True:
-            found = self._files.ensure(hand.task.file_path, self._limits.ensure_s)
+            timeout_s = max(ASK_MIN_S, min(self._limits.ensure_s, self._limits.hold_left_s(hand.delivery)))
+            found = self._files.ensure(hand.task.file_path, timeout_s)
             if found.state is State.READY:
                 return found
             self._refuse(found)
@@ -109,7 +110,8 @@ class FileWait:
             if waited_s > self._limits.wait_for_source_s:
                 body = rules.with_waiting_since(hand.task.body, since)
                 raise Ended(PassOn(body, self._limits.pass_on_delay_s))
-            hand.sleep(self._pause(found, looks))
+            hand.missing_at = looks.first
+            hand.sleep(min(self._pause(found, looks), self._limits.hold_left_s(hand.delivery)))
             check(hand)
 
     def _pause(self, found: Resolution, looks: rules.Looks) -> float:

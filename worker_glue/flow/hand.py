@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -34,6 +35,7 @@ class Phase(Enum):
 class Hand:
     """A task that is worked on. Thread-safe: its own thread works, the heartbeat and the control topic interrupt.
 
+    missing_at: when its file was looked for in vain once, for whoever gets the task next.
     interrupted: set while there is a call that has not been answered, and the end of what runs in the engine's process.
     """
 
@@ -44,6 +46,7 @@ class Hand:
         self.interrupted = threading.Event()
         self.since = time.time()
         self.pages = (0, 0)
+        self.missing_at: datetime | None = None
         self._lock = threading.Lock()
         self._delivery = delivery
         self._call: Call | None = None

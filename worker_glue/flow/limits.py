@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from worker_glue.ports import Delivery
+
 TASKS = "bulk_ocr_file_tasks"
 ROOM = 20
 """How many tasks of one worker wait under touch, beside those that are worked on (RULES section 6)."""
@@ -46,3 +48,11 @@ class Limits(NamedTuple):
     def in_flight(self) -> int:
         """Messages in hand at a time."""
         return self.concurrency + self.room
+
+    def hold_left_s(self, delivery: Delivery) -> float:
+        """Return how long a message may still be held before it has to be passed on; 0 = no longer.
+
+        nsqd takes it back a little later in spite of touches (max-msg-timeout).
+        """
+        margin_s = min(self.hold_margin_s, delivery.hold_max_s / 4)
+        return max(0.0, delivery.hold_max_s - margin_s - delivery.held_s)

@@ -15,6 +15,9 @@ PAUSED, CANCELLED = "paused", "cancelled"
 WAITING_SINCE = "waiting_since"
 """Extra field of a task that is passed on while it waits: Unix time since when."""
 
+MISSING_AT = "missing_at"
+"""Extra field of such a task whose file was looked for once in vain: when that was, ISO 8601."""
+
 _FAR = 1e11
 """Beyond any time of a clock, and far below what a float holds."""
 _WAITS = frozenset({State.FETCHING, State.UNAVAILABLE, State.MISSING})
@@ -55,11 +58,14 @@ def _hours(seconds: float) -> str:
 
 
 class Looks:
-    """Counts live looks for one missing path: two of them, at least grace_s apart, make it missing for good."""
+    """Counts live looks for one missing path: two of them, at least grace_s apart, make it missing for good.
 
-    def __init__(self, grace_s: float) -> None:
+    first: when the first one was, where it was taken before the message was passed on.
+    """
+
+    def __init__(self, grace_s: float, first: datetime | None = None) -> None:
         self._grace = timedelta(seconds=grace_s)
-        self._first: datetime | None = None
+        self._first = first
 
     def enough(self, found: Resolution) -> bool:
         """Take note of one answer; any state but MISSING starts over."""
@@ -67,10 +73,15 @@ class Looks:
         if at is None:
             self._first = None
             return False
-        if self._first is None:
+        if self._first is None or at < self._first:  # or noted by a host whose clock is ahead
             self._first = at
             return False
         return at - self._first >= self._grace
+
+    @property
+    def first(self) -> datetime | None:
+        """When the first look was, None = not yet."""
+        return self._first
 
     @property
     def looked(self) -> bool:
@@ -78,11 +89,12 @@ class Looks:
         return self._first is not None
 
 
-def _time(text: str) -> datetime | None:
+def _time(text: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
+    return None if at is None or at.tzinfo is None else at
 
 
 def waiting_since(body: bytes) -> float | None:
@@ -95,11 +107,29 @@ def waiting_since(body: bytes) -> float | None:
 
 def with_waiting_since(body: bytes, since: float) -> bytes:
     """Return the message with the time noted; all else stays as it came, byte for byte."""
-    since = round(since, 3)
-    if waiting_since(body) == since or not _fields(body):
+    return _noted(body, WAITING_SINCE, round(since, 3))
+
+
+def missing_at(body: bytes) -> datetime | None:
+    """Return when a task's file was looked for in vain, as the message itself says; None when it does not."""
+    return _time(_fields(body).get(MISSING_AT))
+
+
+def with_missing_at(body: bytes, at: datetime | None) -> bytes:
+    """Return the message with that time noted, None = nowhere was looked; all else stays as it came."""
+    return (
+        body
+        if at is None and missing_at(body) is None
+        else _noted(body, MISSING_AT, None if at is None else at.isoformat())
+    )
+
+
+def _noted(body: bytes, name: str, value: float | str | None) -> bytes:
+    fields = _fields(body)
+    if not fields or (name in fields and fields[name] == value):
         return body
     # of two equal keys readers take the last
-    return b'%s, "%s": %s}' % (body.rstrip()[:-1].rstrip(), WAITING_SINCE.encode(), json.dumps(since).encode())
+    return b'%s, "%s": %s}' % (body.rstrip()[:-1].rstrip(), name.encode(), json.dumps(value).encode())
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from worker_glue.flow.files import Failure, FileWait, Room
 from worker_glue.flow.hand import Call, Hand, Phase
 from worker_glue.flow.job_watch import JobWatch
 from worker_glue.flow.limits import Limits
-from worker_glue.flow.rules import CANCELLED, PAUSED, waiting_since, with_waiting_since
+from worker_glue.flow.rules import CANCELLED, PAUSED, waiting_since, with_missing_at, with_waiting_since
 from worker_glue.flow.settling import Dead, Settling, Worker, utc_now
 from worker_glue.flow.witness import Witness
 from worker_glue.model import NOBODYS, OcrRequest, Outcome, Recognized, SourceOf, Task
@@ -176,10 +176,11 @@ class Working:
         delivery = hand.delivery
         if delivery.lost:
             raise Ended(Abandon())
-        if delivery.held_s > delivery.hold_max_s - min(self._limits.hold_margin_s, delivery.hold_max_s / 4):
+        if not self._limits.hold_left_s(delivery):
             body = hand.task.body
             if hand.phase is Phase.WAITING and not paused:
                 body = with_waiting_since(body, waiting_since(body) or hand.since)
+                body = with_missing_at(body, hand.missing_at)
             raise Ended(PassOn(body, self._limits.room_full_delay_s))
 
     def _obey(self, hand: Hand, status: str) -> None:
@@ -197,7 +198,7 @@ class Working:
 
     def _pause(self, hand: Hand) -> None:
         while True:
-            hand.sleep(self._limits.status_every_s)
+            hand.sleep(min(self._limits.status_every_s, self._limits.hold_left_s(hand.delivery)))
             if hand.take_call() is Call.STOPPING:
                 raise Ended(GiveBack(0))
             self._hold_time(hand, paused=True)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 DEAD_TOPIC = "bulk_ocr_file_tasks_dead"
-_OF_THIS_TRY = frozenset({"passed_since", "waiting_since"})
+_OF_THIS_TRY = frozenset({"passed_since", "waiting_since", "missing_at"})
 """What workers note in a task that they pass on: it does not count against the next try."""
 _SHOWN = ("reason", "attempts", "host")
 """Stand beside the task's own fields too, for readers that look no deeper; a field of the task's own wins."""
