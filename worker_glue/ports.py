@@ -82,6 +82,7 @@ class Saved(Enum):
     DONE_BEFORE = "done_before"
     NO_JOB = "no_job"
     TOO_LARGE = "too_large"
+    WRONG_FORM = "wrong_form"
 
 
 class Jobs(Protocol):
@@ -101,6 +102,8 @@ class Jobs(Protocol):
         """Record an outcome by one guarded update, acknowledged by a majority's journal. Safe to repeat.
 
         TOO_LARGE: the document takes nothing of this size any more; nothing was recorded.
+        WRONG_FORM: it takes no entry at all, a field of it not being what the backend makes it; nothing was recorded.
+        A field that is null counts as one that is not there.
         """
 
 

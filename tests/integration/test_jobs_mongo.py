@@ -176,9 +176,44 @@ def test_a_document_of_another_form_takes_no_entry_and_the_next_job_does(server:
     bad, good = new_job(jobs), new_job(jobs)
     with server.client() as db:
         db.bulk_jobs.update_one({"job_id": bad}, {"$set": {"checkpoint.results": "none yet"}})
-    assert jobs.save(result(bad)) is Saved.TOO_LARGE
+    assert jobs.save(result(bad)) is Saved.WRONG_FORM
     assert jobs.save(result(good)) is Saved.RECORDED
     assert jobs.link.connections == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoint",
+        "checkpoint.results",
+        "checkpoint.errors",
+        "checkpoint.processed_files",
+        "checkpoint.processed_message_ids",
+        "progress",
+        "consumed_count",
+    ],
+)
+def test_a_field_that_is_null_counts_as_one_that_is_not_there(server: MongoServer, jobs: MongoJobs, name: str) -> None:
+    job_id = new_job(jobs)
+    with server.client() as db:
+        db.bulk_jobs.update_one({"job_id": job_id}, {"$set": {name: None}})
+    wanted = error(job_id, 0) if name == "checkpoint.errors" else result(job_id)
+    assert jobs.save(wanted) is Saved.RECORDED
+    assert jobs.save(wanted) is Saved.DONE_BEFORE
+    job = stored(server, job_id)
+    checkpoint = job["checkpoint"]
+    assert len(checkpoint.get("results") or ()) + len(checkpoint.get("errors") or ()) == 1
+    assert checkpoint["processed_files"] == ["B/0.jpg"]
+    assert (job["consumed_count"], job["progress"]["current"]) == (1, 1)
+
+
+def test_what_is_recorded_stays_when_another_field_is_null(server: MongoServer, jobs: MongoJobs) -> None:
+    job_id = new_job(jobs)
+    assert jobs.save(result(job_id)) is Saved.RECORDED
+    with server.client() as db:
+        db.bulk_jobs.update_one({"job_id": job_id}, {"$set": {"checkpoint.processed_message_ids": None}})
+    assert jobs.save(result(job_id, 1)) is Saved.RECORDED
+    assert [each["file_index"] for each in stored(server, job_id)["checkpoint"]["results"]] == [0, 1]
 
 
 # --- logging in

@@ -12,6 +12,7 @@ from syncd.core.resolution import State
 from tests.support.flow_desk import PATIENCE_S, Desk, FakeDelivery, FakeHold, until
 from worker_glue.errors import OcrFailed, OcrRefused, OcrStopped
 from worker_glue.model import Kind, OcrRequest
+from worker_glue.ports import Saved
 
 
 def _hang(request: OcrRequest, stop: threading.Event) -> None:
@@ -543,6 +544,18 @@ def test_a_document_that_takes_nothing_ends_in_the_dead_topic() -> None:
         desk.jobs_full(2)
         assert desk.give().wait() == ("finish", 0)
         assert desk.dead()[0]["dead"]["reason"] == "document_full"
+        assert desk.store.counts().owed == 0
+
+
+def test_a_document_of_another_form_is_not_blamed_on_its_size() -> None:
+    with Desk() as desk:
+        desk.job("job", 1)
+        desk.jobs.save = lambda _: Saved.WRONG_FORM  # type: ignore[method-assign]
+        assert desk.give().wait() == ("finish", 0)
+        (dead,) = desk.dead()
+        assert dead["dead"]["reason"] == "document_form"
+        assert "not as the backend" in dead["dead"]["error"] and "MiB" not in dead["dead"]["error"]
+        assert "result.too_large" not in [name for name, _ in desk.notes.events]
         assert desk.store.counts().owed == 0
 
 

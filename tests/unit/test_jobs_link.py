@@ -30,7 +30,7 @@ from pymongo.errors import (
 from syncd.core.errors import ConfigError
 from worker_glue.errors import JobsAway, JobsRefused
 from worker_glue.jobs import records
-from worker_glue.jobs.errors import is_broken, takes_no_entry, translated
+from worker_glue.jobs.errors import is_broken, translated, why_no_entry
 from worker_glue.jobs.link import Link, Patience
 from worker_glue.jobs.memory import MemoryJobs
 from worker_glue.model import Task
@@ -96,17 +96,22 @@ def test_what_the_driver_says_may_repeat_the_uri_and_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (DocumentTooLarge("BSON document too large"), True),
-        (WriteError("x", 17419, {"errmsg": "Resulting document after update is larger than 16777216"}), True),
-        (WriteError("x", 17420, {"errmsg": "Document to upsert is larger than 16777216"}), True),
-        (OperationFailure("x", 10334, {"errmsg": "BSONObj size: 16777300 is invalid"}), True),
-        (WriteError("x", 2, {"errmsg": "The field 'checkpoint.results' must be an array"}), True),
-        (WriteError("x", 2, {"errmsg": "larger than"}), False),
-        (AutoReconnect("too large"), False),
+        (DocumentTooLarge("BSON document too large"), Saved.TOO_LARGE),
+        (
+            WriteError("x", 17419, {"errmsg": "Resulting document after update is larger than 16777216"}),
+            Saved.TOO_LARGE,
+        ),
+        (WriteError("x", 17420, {"errmsg": "Document to upsert is larger than 16777216"}), Saved.TOO_LARGE),
+        (OperationFailure("x", 10334, {"errmsg": "BSONObj size: 16777300 is invalid"}), Saved.TOO_LARGE),
+        (WriteError("x", 2, {"errmsg": "The field 'checkpoint.results' must be an array"}), Saved.WRONG_FORM),
+        (WriteError("x", 28, {"errmsg": "Cannot create field 'results'"}), Saved.WRONG_FORM),
+        (WriteError("x", 14, {"errmsg": "Cannot apply $inc"}), Saved.WRONG_FORM),
+        (WriteError("x", 2, {"errmsg": "larger than"}), None),
+        (AutoReconnect("too large"), None),
     ],
 )
-def test_what_takes_no_entry_is_told_by_its_code(error: Exception, expected: bool) -> None:
-    assert takes_no_entry(error) is expected
+def test_what_takes_no_entry_is_told_by_its_code(error: Exception, expected: Saved | None) -> None:
+    assert why_no_entry(error) is expected
 
 
 def test_only_a_broken_connection_is_worth_a_second_try_at_once() -> None:

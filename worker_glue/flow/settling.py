@@ -17,6 +17,7 @@ from worker_glue.model import Kind, Outcome, Task
 from worker_glue.ports import Publisher, Saved, Store
 from worker_glue.tasks import entries
 from worker_glue.tasks.dead import DEAD_TOPIC, dead_body
+from worker_glue.tasks.taken import NOT_TAKEN, not_taken
 
 
 class Worker(NamedTuple):
@@ -89,7 +90,7 @@ class Settling:
 
     def _unkept(self, outcome: Outcome) -> Ending:
         saved = self._jobs.save(outcome)
-        if saved in (None, Saved.TOO_LARGE):
+        if saved in (None, Saved.TOO_LARGE, Saved.WRONG_FORM):
             return GiveBack(self._limits.retry_delay_s)
         self._count(outcome, saved)
         return Finish()
@@ -103,10 +104,8 @@ class Settling:
         if saved is None:
             self._nudge()
             return self.later(task)
-        if saved is Saved.NO_JOB:  # first: killed in between, it comes again
-            self._dead.send(task.body, "unknown_job", f"there is no job {task.job_id}", 0)
-        elif saved is Saved.TOO_LARGE:
-            self._dead.send(task.body, "document_full", "the job's document takes not even a short error any more", 0)
+        if saved in NOT_TAKEN:  # first: killed in between, it comes again
+            self._dead.send(task.body, *not_taken(saved, task.job_id), 0)
         self._store.settled(outcome.key, saved)
         self._count(outcome, saved)
         return Finish()

@@ -27,6 +27,7 @@ from pymongo.errors import (
 )
 
 from worker_glue.errors import JobsAway, JobsRefused
+from worker_glue.ports import Saved
 
 _Meaning = tuple[type[JobsAway] | type[JobsRefused], str, str]
 
@@ -75,15 +76,19 @@ def translated(place: str) -> Iterator[None]:
         raise kind(f"MongoDB at {place}: {seen}{said and f' ({said})'}", hint=hint or DOCTOR) from error
 
 
-def takes_no_entry(error: Exception) -> bool:
-    """Say whether MongoDB, or the driver before it, refused a document for its size, or the job's takes no entry at
-    all because it is not as the backend writes it: neither is the server's fault, nor any other job's trouble.
+def why_no_entry(error: Exception) -> Saved | None:
+    """Return TOO_LARGE where MongoDB, or the driver before it, refused a document for its size, WRONG_FORM where the
+    job's takes no entry at all because it is not as the backend writes it; None for anything else. Neither is the
+    server's fault, nor any other job's trouble.
     """
     if isinstance(error, DocumentTooLarge):
-        return True
+        return Saved.TOO_LARGE
     if not isinstance(error, OperationFailure):
-        return False
-    return error.code in _TOO_LARGE or error.code in _WRONG_FORM or (error.code == 2 and "array" in str(error.details))
+        return None
+    if error.code in _TOO_LARGE:
+        return Saved.TOO_LARGE
+    no_array = error.code == 2 and "array" in str(error.details)
+    return Saved.WRONG_FORM if error.code in _WRONG_FORM or no_array else None
 
 
 def is_login_refused(error: BaseException | None) -> bool:

@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from worker_glue.jobs import records
-from worker_glue.jobs.errors import takes_no_entry
+from worker_glue.jobs.errors import why_no_entry
 from worker_glue.jobs.link import UNHURRIED, Documents, Link, Patience, silent
 from worker_glue.jobs.looks import Looks
 from worker_glue.model import Outcome, Task
@@ -106,8 +106,8 @@ class MongoJobs:
             return _save(jobs, outcome, self._aliases)
         unfinished = records.before_the_last(records.guard(outcome, outcome.message_id, self._aliases), counted.total)
         matched = _update(jobs, unfinished, outcome, counted)
-        if matched is None:
-            return Saved.TOO_LARGE
+        if isinstance(matched, Saved):
+            return matched
         if not matched:  # recorded before, or come to the job's end meanwhile: that takes a look
             return _save(jobs, outcome, self._aliases)
         self._fresh.advance(outcome.key.job_id)
@@ -151,8 +151,8 @@ def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Sav
         return Saved.NO_JOB
     counted = records.counted(before)
     matched = _update(jobs, records.guard(outcome, outcome.message_id, aliases), outcome, counted)
-    if matched is None:
-        return Saved.TOO_LARGE
+    if isinstance(matched, Saved):
+        return matched
     if not matched:
         return _not_matched(jobs, job_id)
     if counted.total - counted.consumed <= NEAR_THE_END:
@@ -160,14 +160,24 @@ def _save(jobs: _Jobs, outcome: Outcome, aliases: records.Aliases | None) -> Sav
     return Saved.RECORDED
 
 
-def _update(jobs: _Jobs, wanted: records.Document, outcome: Outcome, counted: records.Counted) -> bool | None:
-    """Enter an outcome; whether the filter found the job, None: the job takes no such entry."""
+def _update(jobs: _Jobs, wanted: records.Document, outcome: Outcome, counted: records.Counted) -> bool | Saved:
+    """Enter an outcome; whether the filter found the job, or why the job takes no such entry."""
+    entered = _enter(jobs, wanted, outcome, counted)
+    if entered is Saved.WRONG_FORM:
+        without = [jobs.update_one(*each).matched_count for each in records.without_nulls(outcome.key.job_id)]
+        if any(without):
+            return _enter(jobs, wanted, outcome, counted)
+    return entered
+
+
+def _enter(jobs: _Jobs, wanted: records.Document, outcome: Outcome, counted: records.Counted) -> bool | Saved:
     try:
         done = jobs.update_one(wanted, records.update(outcome, datetime.now(UTC), counted))
     except (PyMongoError, BSONError) as error:
-        if takes_no_entry(error):
-            return None
-        raise
+        why = why_no_entry(error)
+        if why is None:
+            raise
+        return why
     return bool(done.matched_count)
 
 

@@ -18,6 +18,9 @@ _PROGRESS = ("progress.current", "progress.total", "progress.percentage")
 COUNTERS = dict.fromkeys(("_id", "status", "consumed_count", "published_count", "total_files", *_PROGRESS), 1)
 """What of a job is read when one of its results is saved."""
 
+_ENTERED = ("checkpoint", *(f"checkpoint.{kind.value}" for kind in Kind), PATHS, MESSAGES, "progress", "consumed_count")
+"""What an entry is put into."""
+
 Document = dict[str, Any]
 Aliases = Callable[[str], Sequence[str]]
 _PREFIXES = ("/app/", "/data/", "./")
@@ -128,6 +131,13 @@ def update(outcome: Outcome, now: datetime, counted: Counted) -> Document:
             "updated_at": now,
         },
     }
+
+
+def without_nulls(job_id: str) -> list[tuple[Document, Document]]:
+    """Return filters and updates that take away what is null of the fields that an entry is put into: $push and $inc
+    make a field that is not there, and refuse one that is null. Safe to repeat, and takes no entry away.
+    """
+    return [({"job_id": job_id, name: {"$type": "null"}}, {"$unset": {name: ""}}) for name in _ENTERED]
 
 
 def counted(job: Mapping[str, Any]) -> Counted:

@@ -37,6 +37,7 @@ from worker_glue.store.sqlite import SqliteStore
 from worker_glue.tasks import entries
 from worker_glue.tasks.dead import DEAD_TOPIC, dead_body
 from worker_glue.tasks.spellings import aliases_of
+from worker_glue.tasks.taken import not_taken
 
 CHANNEL = "bulk_ocr_workers"
 JOIN_S = 5.0
@@ -243,8 +244,5 @@ def _dead(host: str, worker_id: str, outcome: Outcome, saved: Saved) -> bytes:
     """Return the message for the dead topic about an outcome whose job is unknown, or takes nothing more."""
     key = outcome.key
     task = {"job_id": key.job_id, "file_path": outcome.file_path, "file_index": key.file_index}
-    reason, error = {
-        Saved.NO_JOB: ("unknown_job", f"there is no job {key.job_id}"),
-        Saved.TOO_LARGE: ("document_full", "the job's document takes not even a short error any more"),
-    }.get(saved, (saved.value, ""))
+    reason, error = not_taken(saved, key.job_id)
     return dead_body(json.dumps(task).encode(), reason, error, 0, host, worker_id, utc_now())

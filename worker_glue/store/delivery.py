@@ -19,6 +19,7 @@ from worker_glue.errors import JobsRefused
 from worker_glue.model import Kind, Outcome, TaskKey
 from worker_glue.ports import Jobs, Publisher, Saved, Store
 from worker_glue.store.file import take, translated
+from worker_glue.tasks.taken import NOT_TAKEN
 
 OUTCOMES_AT_ONCE = 20
 """Each may be megabytes."""
@@ -110,14 +111,14 @@ class Sender:
             outcome = self._shorter(outcome)
             self._store.replace(outcome)
             saved = self._jobs.save(outcome)
-        if saved in (Saved.NO_JOB, Saved.TOO_LARGE):  # first: killed in between, there are two dead messages, not none
+        if saved in NOT_TAKEN:  # first: killed in between, there are two dead messages, not none
             self._store.bury(self._dead(outcome, saved))
             self._say(
                 "result.not_recorded",
                 job_id=outcome.key.job_id,
                 file=outcome.key.file,
                 why=saved.value,
-                hint="its text is kept in the local store" if saved is Saved.TOO_LARGE else "there is no such job",
+                hint="there is no such job" if saved is Saved.NO_JOB else "its text is kept in the local store",
             )
         self._store.settled(outcome.key, saved)
         return saved

@@ -76,7 +76,7 @@ class MemoryStore:
             self._called("settled")
             if key not in self._owed:
                 return
-            if saved is Saved.TOO_LARGE:
+            if saved in (Saved.TOO_LARGE, Saved.WRONG_FORM):
                 self._keep_text(key)
             if not (saved is Saved.DONE_BEFORE and self._settled.get(key) is Saved.RECORDED):
                 self._settled[key] = saved

@@ -132,7 +132,7 @@ class SqliteStore:
         task, now = pack_key(key), self._clock()
 
         def work(db: sqlite3.Connection) -> None:
-            if saved is Saved.TOO_LARGE:
+            if saved in (Saved.TOO_LARGE, Saved.WRONG_FORM):
                 db.execute(_KEEP_TEXT, (now, task))
             db.execute(_SETTLE, (now, saved.value, task))
             db.execute("DELETE FROM owed WHERE task = ?", (task,))
