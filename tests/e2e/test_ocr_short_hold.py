@@ -18,7 +18,7 @@ def test_a_missing_file_is_one_error_and_a_slow_one_a_result(tmp_path: Path) -> 
     options = {"msg-timeout": "2s", "max-msg-timeout": f"{HOLD_S}s"}
     with start_site(tmp_path, nsqd_options=options) as site:
         put(site.share.root, "a/slow.jpg", page("slow", HOLD_S * 1.5))
-        with site.host(worker=WORKER) as host, host.workers(1):
+        with site.host(worker=WORKER) as host, host.workers(3):
             job = site.backend.submit([Wanted("Bhushanji/a/gone.jpg"), Wanted("Bhushanji/a/slow.jpg")])
             document = site.backend.until_complete(job)
             site.backend.assert_complete(job, document)
