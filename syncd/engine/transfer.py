@@ -30,9 +30,11 @@ class DigestSink:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self.received = 0
 
     def write(self, chunk: memoryview) -> None:
         self._digest.update(chunk)
+        self.received += len(chunk)
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
@@ -55,6 +57,11 @@ class CheckpointSink:
             self._since = 0
             offset, sha256 = self.staged.checkpoint()
             self._catalogue.save_partial(Partial(self._fetch.path, self._print, self.staged.name, offset, sha256))
+
+    @property
+    def received(self) -> int:
+        """Bytes that came in this run."""
+        return self.staged.size - self._fetch.offset
 
     def give_up(self, error: SyncdError | None) -> None:
         """Leave the partial for a resume, unless what arrived is not to be used."""
@@ -175,7 +182,7 @@ class Transfer:
             self._stop(error)
         finally:
             for sink in self._open.values():
-                _give_up(sink, None)
+                self._give_up(sink, None)
             self._inbox.end()
 
     def _stop(self, error: BaseException) -> None:
@@ -250,11 +257,22 @@ class Transfer:
         sink = self._open.pop(fetch.path, None)
         self._reserved.pop(fetch.path, None)
         if sink is not None:
-            _give_up(sink, error)
+            self._give_up(sink, error)
         if isinstance(error, MirrorError):
             self._lose_locally(fetch, error)
         else:
             self._fail(fetch, error)
+
+    def _give_up(self, sink: Staged | CheckpointSink | DigestSink, error: SyncdError | None) -> None:
+        """What came of a file that does not come is counted too: it was read."""
+        if isinstance(sink, (CheckpointSink, DigestSink)):
+            self._report.bytes += sink.received
+        else:
+            self._report.bytes += sink.size
+        if isinstance(sink, CheckpointSink):
+            sink.give_up(error)
+        elif not isinstance(sink, DigestSink):
+            sink.discard()
 
     def _lose_locally(self, fetch: Fetch, error: MirrorError) -> None:
         if stops_run(error):
@@ -322,10 +340,3 @@ def _ours(wanted: Wanted) -> Fetch:
     if not isinstance(wanted, Fetch):
         raise TypeError("a source gave back something that it did not take from the backlog")
     return wanted
-
-
-def _give_up(sink: Staged | CheckpointSink | DigestSink, error: SyncdError | None) -> None:
-    if isinstance(sink, CheckpointSink):
-        sink.give_up(error)
-    elif not isinstance(sink, DigestSink):
-        sink.discard()

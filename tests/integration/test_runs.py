@@ -298,17 +298,17 @@ def test_an_unreadable_folder_is_one_failure_and_no_absence(world: World) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("fault", "reason", "read"),
     [
-        (Fault.DENIED, Reason.DENIED),
-        (Fault.GONE, Reason.GONE),
-        (Fault.UNREADABLE, Reason.UNREADABLE),
-        (Fault.CHANGE_WHILE_READ, Reason.CHANGED_WHILE_READ),
-        (Fault.SHORT, Reason.CHANGED_WHILE_READ),
+        (Fault.DENIED, Reason.DENIED, 0),
+        (Fault.GONE, Reason.GONE, 0),
+        (Fault.UNREADABLE, Reason.UNREADABLE, 7),
+        (Fault.CHANGE_WHILE_READ, Reason.CHANGED_WHILE_READ, 14),
+        (Fault.SHORT, Reason.CHANGED_WHILE_READ, 7),
     ],
 )
 def test_one_file_that_fails_does_not_stop_the_rest_and_the_old_version_stays(
-    world: World, fault: Fault, reason: Reason
+    world: World, fault: Fault, reason: Reason, read: int
 ) -> None:
     world.run()
     world.source.put("eng-typed/letter 1 .pdf", b"one, corrected")
@@ -316,6 +316,7 @@ def test_one_file_that_fails_does_not_stop_the_rest_and_the_old_version_stays(
     world.source.fault("eng-typed/letter 1 .pdf", fault, times=1)
     report = world.run()
     assert (report.exit_code, report.failed, report.fetched) == (3, 1, 1)
+    assert report.bytes == len(b"new") + read, "what was read of it is counted too"
     assert report.failures[0].reason is reason
     assert world.mirrored()["eng-typed/letter 1 .pdf"] == b"one"
     assert world.run().exit_code == 0
