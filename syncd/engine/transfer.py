@@ -264,14 +264,14 @@ class Transfer:
             self._fail(fetch, error)
 
     def _give_up(self, sink: Staged | CheckpointSink | DigestSink, error: SyncdError | None) -> None:
-        """What came of a file that does not come is counted too: it was read."""
-        if isinstance(sink, (CheckpointSink, DigestSink)):
+        """End a file that does not come; what came of it is counted, since it was read."""
+        if isinstance(sink, CheckpointSink):
+            self._report.bytes += sink.received
+            sink.give_up(error)
+        elif isinstance(sink, DigestSink):
             self._report.bytes += sink.received
         else:
             self._report.bytes += sink.size
-        if isinstance(sink, CheckpointSink):
-            sink.give_up(error)
-        elif not isinstance(sink, DigestSink):
             sink.discard()
 
     def _lose_locally(self, fetch: Fetch, error: MirrorError) -> None:

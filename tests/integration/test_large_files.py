@@ -43,6 +43,14 @@ def test_a_lost_connection_is_taken_up_at_the_last_checkpoint(world: World) -> N
     assert not world.staged()
 
 
+def test_what_came_before_the_connection_was_lost_is_counted_in_each_run(world: World) -> None:
+    world.source.unavailable_after(3 * CHECKPOINT + 500_000)
+    assert 3 * CHECKPOINT < world.run().bytes <= 3 * CHECKPOINT + 500_000
+    world.source.heal()
+    world.source.unavailable_after(CHECKPOINT + 500_000)
+    assert CHECKPOINT < world.run().bytes <= CHECKPOINT + 500_000, "and not what an earlier run had brought"
+
+
 def test_a_partial_of_another_version_is_thrown_away(world: World) -> None:
     lose_the_connection_at(world, 2 * CHECKPOINT + 10)
     world.source.put("big.tiff", random.Random(2).randbytes(SIZE))

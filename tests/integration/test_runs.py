@@ -350,6 +350,15 @@ def test_local_losses_and_edits_are_repaired(world: World) -> None:
     assert world.announced()[-1][0] == "ready"
 
 
+def test_what_was_read_to_compare_is_counted_although_the_comparison_failed(tmp_path: Path) -> None:
+    world = World(tmp_path, {"a.jpg": b"0123456789"})
+    world.target.mkdir(parents=True)
+    (world.target / "a.jpg").write_bytes(b"0123456789")
+    world.source.fault("a.jpg", Fault.UNREADABLE)
+    report = world.run()
+    assert (report.failed, report.bytes) == (1, 5)
+
+
 def test_a_hand_filled_target_is_adopted_by_comparing(tmp_path: Path) -> None:
     world = World(tmp_path, dict(PAGES))
     for path in ("eng-typed/letter 1 .pdf", "hin-typed/पत्र 3.JPG"):
